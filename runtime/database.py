@@ -1,0 +1,126 @@
+"""One database engine factory and one migration tree.
+
+SQLite (embedded) and the MySQL family (the stack) take the same tables. Each package declares its own on ``metadata``;
+``migrate`` brings the schema up to date under a lock, so that processes may start together.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import MetaData, event
+from sqlalchemy.engine import Connection, Engine, create_engine, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from runtime.errors import ConfigurationError
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def sqlite_url(state_dir: Path) -> str:
+    return f"sqlite:///{state_dir / 'watershed.db'}"
+
+
+def _options(url: str) -> dict[str, Any]:
+    # Parameters of a failed statement may be personal data: they never reach a message or a log.
+    options: dict[str, Any] = {"hide_parameters": True}
+    if not url.startswith("sqlite"):
+        options |= {"pool_pre_ping": True, "pool_recycle": 1800}
+    return options
+
+
+def open_engine(url: str) -> Engine:
+    """A synchronous engine, for migrations and the CLI."""
+    _prepare(url)
+    engine = create_engine(url, **_options(url))
+    _configure_sqlite(engine)
+    return engine
+
+
+def open_async_engine(url: str) -> AsyncEngine:
+    """An asynchronous engine for ``sqlite:///`` and ``mysql+pymysql://`` URLs alike."""
+    _prepare(url)
+    parsed = make_url(url)
+    driver = "sqlite+aiosqlite" if parsed.get_backend_name() == "sqlite" else "mysql+aiomysql"
+    engine = create_async_engine(parsed.set(drivername=driver), **_options(url))
+    _configure_sqlite(engine.sync_engine)
+    return engine
+
+
+def _prepare(url: str) -> None:
+    parsed = make_url(url)
+    if parsed.get_backend_name() not in {"sqlite", "mysql", "mariadb"}:
+        raise ConfigurationError("database_url must name sqlite or mysql+pymysql")
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _configure_sqlite(engine: Engine) -> None:
+    if engine.dialect.name != "sqlite":
+        return
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: sqlite3.Connection, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA busy_timeout=5000")
+        cursor.close()
+
+
+def migrate(url: str) -> str:
+    """Bring the schema to the newest version and return that version's id.
+
+    Raises:
+        ConfigurationError: the database cannot be opened or another migration holds the lock for over 60 s.
+    """
+    from alembic import command
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    engine = open_engine(url)
+    try:
+        with engine.connect() as connection, _MigrationLock(connection, url):
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+            return MigrationContext.configure(connection).get_current_revision() or "base"
+    finally:
+        engine.dispose()
+
+
+class _MigrationLock:
+    """MySQL's ``GET_LOCK``; beside a SQLite file, ``flock``."""
+
+    def __init__(self, connection: Connection, url: str) -> None:
+        self._connection = connection
+        database = make_url(url).database
+        self._lock_path = Path(f"{database}.migrate-lock") if connection.dialect.name == "sqlite" and database else None
+
+    def __enter__(self) -> None:
+        if self._lock_path is not None:
+            self._file = self._lock_path.open("w")
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        elif self._connection.dialect.name != "sqlite":
+            taken = self._connection.exec_driver_sql("SELECT GET_LOCK('watershed.migrate', 60)").scalar()
+            if taken != 1:
+                raise ConfigurationError("another process has been migrating the database for over 60 s")
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock_path is not None:
+            self._file.close()
+        elif self._connection.dialect.name != "sqlite":
+            self._connection.exec_driver_sql("SELECT RELEASE_LOCK('watershed.migrate')")

@@ -1,0 +1,57 @@
+"""Migrations: the same schema as the tables declare, and safe to run from several processes at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import gateway.lineage
+import gateway.tenants
+from runtime.database import metadata, migrate, open_async_engine, open_engine, sqlite_url
+from runtime.errors import ConfigurationError
+
+
+def test_migrations_make_what_the_tables_declare(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path)
+    migrate(url)
+    engine = open_engine(url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def _migrate(url: str) -> str:
+    return migrate(url)
+
+
+def test_processes_that_start_together_migrate_once(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        assert len(set(pool.map(_migrate, [sqlite_url(tmp_path)] * 3))) == 1
+
+
+async def test_a_failed_statement_shows_no_parameters(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path)
+    migrate(url)
+    engine = open_async_engine(url)
+    row = {"tenant": "plover-quartz", "digest": b"0" * 32, "category": "", "sensitivity": 3, "expires_us": 1}
+    with pytest.raises(sa.exc.IntegrityError) as failed:
+        await _insert(engine, [row, row])
+    assert "plover-quartz" not in str(failed.value)
+    await engine.dispose()
+
+
+async def _insert(engine: AsyncEngine, rows: list[dict[str, object]]) -> None:
+    async with engine.begin() as connection:
+        for row in rows:
+            await connection.execute(gateway.lineage.lineage.insert().values(**row))
+
+
+def test_other_databases_are_refused() -> None:
+    with pytest.raises(ConfigurationError):
+        open_engine("postgresql://localhost/x")
