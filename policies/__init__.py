@@ -1,0 +1,1 @@
+"""Policies: what may leave, decided by documents that a compliance officer owns."""
