@@ -94,6 +94,7 @@ class HttpClient:
     ) -> None:
         builder = (
             ClientBuilder()
+            .user_agent("watershed")
             .no_proxy()
             .follow_redirects(False)
             .gzip(False)

@@ -1,0 +1,1 @@
+"""The one endpoint: wire formats, pipeline, zones, tenants, console and CLI."""
