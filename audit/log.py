@@ -10,6 +10,7 @@ when it has none or has another key. One process holds a log at a time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Sequence
@@ -95,34 +96,36 @@ class AuditLog:
         """
         if not CLIENT_ID.fullmatch(instance):
             raise ConfigurationError("an audit instance's name is 1 to 128 letters, digits, '_', '.' or '-'")
-        lock = -1
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            entry, predecessor = enter(
-                folder, key=key.public_key(), register_key=register_key, instance=instance, opened_us=clock_us()
-            )
-            home = folder / entry.log_id
-            seen = _enrolled(witness, entry)
-            if seen and not home.exists():
-                raise damaged(entry.log_id, "its folder is missing")
-            home.mkdir(mode=0o700, exist_ok=True)
-            sync_folder(folder)
-            lock = _locked(home)
-            recovered = recover(home, entry.log_id, key.public_key())
-            if seen is not None and seen > recovered.frontier.size:
-                raise damaged(entry.log_id, f"it ends at event {recovered.frontier.size}, the witness has seen {seen}")
-            before = left_open(folder / predecessor.log_id) if predecessor is not None else ()
-            writer = Writer(home, entry.log_id, recovered)
-            _record_opening(writer, entry, recovered, before, clock_us)
-            checkpointer = Checkpointer(
-                home, entry, key=key, witness=witness, writer=writer, nodes=recovered.nodes, clock_us=clock_us
-            )
-        except BaseException as error:
-            if lock >= 0:
-                os.close(lock)
-            if isinstance(error, OSError):
+        with contextlib.ExitStack() as held:
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                entry, predecessor = enter(
+                    folder, key=key.public_key(), register_key=register_key, instance=instance, opened_us=clock_us()
+                )
+                home = folder / entry.log_id
+                seen = _enrolled(witness, entry)
+                if seen and not home.exists():
+                    raise damaged(entry.log_id, "its folder is missing")
+                home.mkdir(mode=0o700, exist_ok=True)
+                sync_folder(folder)
+                lock = _locked(home)
+                held.callback(os.close, lock)
+                recovered = recover(home, entry.log_id, key.public_key())
+                held.callback(recovered.nodes.close)
+                held.callback(recovered.segment.close)
+                if seen is not None and seen > recovered.frontier.size:
+                    raise damaged(
+                        entry.log_id, f"it ends at event {recovered.frontier.size}, the witness has seen {seen}"
+                    )
+                before = left_open(folder / predecessor.log_id) if predecessor is not None else ()
+                writer = Writer(home, entry.log_id, recovered)
+                _record_opening(writer, entry, recovered, before, clock_us)
+                checkpointer = Checkpointer(
+                    home, entry, key=key, witness=witness, writer=writer, nodes=recovered.nodes, clock_us=clock_us
+                )
+            except OSError as error:
                 raise ConfigurationError(f"the audit log under {folder} cannot be used: {error.strerror}") from None
-            raise
+            held.pop_all()
         opened = cls(entry, lock, recovered.nodes, writer, checkpointer, witness_limit_s)
         writer.start()
         checkpointer.start()

@@ -53,6 +53,7 @@ class LogCheck:
         self._segments = segments(folder)
         self._tree = _Tree(folder / NODES)
         self._differs = False
+        self._change = ""
         self._broken_off = False
         self._matched = 0
 
@@ -126,23 +127,26 @@ class LogCheck:
             if checkpoint.root == self._frontier.root():
                 self._matched = checkpoint.size
             else:
-                self._differs = True
-                self._fault_of_change(checkpoint)
+                self._fault_of_change(checkpoint.size)
 
-    def _fault_of_change(self, checkpoint: Checkpoint) -> None:
+    def _fault_of_change(self, covered: int) -> None:
+        """The first ``covered`` events are not those of their checkpoint."""
+        self._differs = True
         changed = self._tree.change()
-        if changed is not None and self._matched <= changed[0] < checkpoint.size:
-            index, cause = changed
-            self._fault(index, cause, f"it is not what the checkpoint of {checkpoint.size} events covers")
+        if changed is not None and self._matched <= changed[0] < covered:
+            index, self._change = changed
+            self._fault(index, self._change, f"it is not what the checkpoint of {covered} events covers")
             return
-        span = f"events {self._matched} to {checkpoint.size - 1} are not what the checkpoint covers"
+        span = f"events {self._matched} to {covered - 1} are not what the checkpoint covers"
         self._fault(self._matched, "history_changed", span)
 
     def _judge_end(self) -> None:
         size, last = self._frontier.size, self._checkpoints.last_size()
-        if size < last and not self._broken_off:
-            self._fault(size, "truncated", f"events {size} to {last - 1} were witnessed and are not there")
         changed = self._tree.change()
+        if size < last and not self._broken_off and not self._differs and changed is not None:
+            self._fault_of_change(last)
+        if size < last and not self._broken_off and self._change != "event_missing":
+            self._fault(size, "truncated", f"events {size} to {last - 1} were witnessed and are not there")
         if changed is not None and not self._differs:
             self._findings.warn(
                 self._log_id,

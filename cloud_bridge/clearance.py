@@ -82,7 +82,7 @@ class Recheck(Protocol):
         ClearanceError: the decision does not allow this crossing.
     """
 
-    async def __call__(self, crossing: Crossing, decision_receipt: Any) -> None: ...
+    async def __call__(self, crossing: Crossing, decision_receipt: Any, /) -> None: ...
 
 
 def digest_headers(headers: Headers) -> bytes:

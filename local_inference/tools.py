@@ -64,7 +64,7 @@ def read_call(answer: str, tools: tuple[ToolSchema, ...]) -> ToolCall | None:
     call = json_object(answer)
     if call is None or call.keys() != {"name", "arguments"} or not isinstance(call["arguments"], dict):
         return None
-    if call["name"] not in {tool.name for tool in tools}:
+    if call["name"] not in [tool.name for tool in tools]:
         return None
     return ToolCall(new_id("call"), call["name"], msgspec.json.encode(call["arguments"]).decode())
 

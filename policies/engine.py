@@ -77,7 +77,7 @@ class PolicyEngine:
         sensitivity = Sensitivity.RESTRICTED if unknown else max(label.sensitivity, call.sensitivity)
         matched = self._matcher.matching(label, call, sensitivity)
         waived: tuple[str, ...] = ()
-        if self._waivers :
+        if self._waivers and not unknown:
             matched, waived = self._waive(matched, label, call.tenant, sensitivity, now_us)
 
         allowed = self._default

@@ -119,6 +119,10 @@ class Settings(BaseSettings):
         return self.state_dir / "audit"
 
     @property
+    def witness_dir(self) -> Path:
+        return self.state_dir / "witness"
+
+    @property
     def keys_dir(self) -> Path:
         return self.state_dir / "keys"
 

@@ -12,10 +12,9 @@ from gateway.cli import audit, classify, keys, policy
 
 app = typer.Typer(
     name="watershed",
-    help="A hybrid-cloud gateway for language models: every request is classified, decided, routed and proved.\n\n"
-    "Start with [bold]watershed serve[/bold], then point an OpenAI SDK's base URL at http://127.0.0.1:8080/v1.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: importing rich would double the start-up time
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -39,7 +38,10 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """A hybrid-cloud gateway for language models."""
+    """A hybrid-cloud gateway for language models: every request is classified, decided, routed and proved.
+
+    Start with `watershed serve`, then point an OpenAI SDK's base URL at http://127.0.0.1:8080/v1.
+    """
 
 
 @app.command()
@@ -69,14 +71,18 @@ def serve(
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Private key, PEM.")] = None,
 ) -> None:
-    """Run the gateway: one process, SQLite, a local model on first need.
+    """Run the gateway.
+
+    One process, SQLite, and a local model that is loaded on first need.
 
     State lives under $WATERSHED_STATE_DIR (default ~/.local/share/watershed). Every setting can also be given as a
     WATERSHED_… variable, or in the TOML file that WATERSHED_CONFIG names.
 
     Between an application, DeepSeek and a local vLLM:
 
-        watershed serve --cloud-url https://api.deepseek.com/v1 --onprem-url http://127.0.0.1:8000/v1
+    \b
+        watershed serve --cloud-url https://api.deepseek.com/v1 \\
+            --onprem-url http://127.0.0.1:8000/v1
     """
     from gateway.cli.serve import run
     from runtime.settings import load
@@ -97,7 +103,10 @@ def serve(
 
 @app.command()
 def migrate() -> None:
-    """Bring the database to the newest schema; safe to run from several processes at once."""
+    """Bring the database to the newest schema.
+
+    Safe to run from several processes at once.
+    """
     from runtime.database import migrate as run_migrations
     from runtime.database import sqlite_url
     from runtime.settings import load
@@ -110,7 +119,10 @@ def migrate() -> None:
 def demo(
     tokens: Annotated[int, typer.Option(help="Length of each answer, in tokens.")] = 24,
 ) -> None:
-    """Send a fixed set of English and Chinese requests through an embedded gateway and show where each one went."""
+    """Show where a set of sample requests goes.
+
+    Starts an embedded gateway, sends English and Chinese requests, prints a table and verifies the audit log.
+    """
     from gateway.cli.demo import run
 
     raise typer.Exit(run(tokens))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Read and verify the audit log.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Read and verify the audit log.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -49,7 +49,12 @@ def verify(as_json: Json = False) -> None:
         raise typer.Exit(1)
     keys = FileKeyRing(settings.keys_dir)
     register: Ed25519PublicKey = keys.signing("audit").public_key()
-    report = verify_logs(settings.audit_dir, register_key=register, witness_key=keys.signing("witness").public_key())
+    report = verify_logs(
+        settings.audit_dir,
+        register_key=register,
+        witness_key=keys.signing("witness").public_key(),
+        witness_folder=settings.witness_dir,
+    )
     if as_json:
         print_json(_builtins(report))
     else:

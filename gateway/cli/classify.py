@@ -26,12 +26,13 @@ def classify(
         bool, typer.Option("--explain", help="Add which detector, context and validation produced each finding.")
     ] = False,
 ) -> None:
-    """Label texts: sensitivity, categories and findings for each line of JSON.
+    """Label texts, one JSON object a line.
 
     Each line must be an object with a string field `text`. It is written back with `sensitivity`, `categories` and
     `findings: [{entity_type, start, end, score, detector}]`; offsets count Unicode code points, the end is exclusive.
 
-        echo '{"text": "mail ann.lee@corp.example"}' | watershed classify
+    \b
+        echo '{"text": "mail ann.lee@acme-corp.com"}' | watershed classify
     """
     from classifiers.cascade import Classifier
 

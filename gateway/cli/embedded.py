@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -84,11 +85,12 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             settings.policy, lease_s=settings.policy_lease_s, extra_recipients=[_demo_recipient(settings)]
         )
         witness = LocalWitness(
-            settings.state_dir / "witness",
+            settings.witness_dir,
             key=keys.signing("witness"),
             register_key=keys.signing("audit").public_key(),
         )
-        audit = AuditLog.open(
+        audit = await asyncio.to_thread(
+            AuditLog.open,
             settings.audit_dir,
             key=keys.signing("audit"),
             register_key=keys.signing("audit"),
@@ -215,6 +217,8 @@ async def _open_cloud(
             verifier=ClearanceVerifier(authority.public_key, recipient=RECIPIENT),
             provider=side.provider,
             sender=side.sender,
+            # One worker stands for a whole pool here: a call that waits for it gives no sign of life.
+            calls_in_flight=settings.max_concurrent_requests,
         )
     )
     bridge = await stack.enter_async_context(
@@ -263,7 +267,9 @@ def _stand_in_side(node: Node) -> _CloudSide:
 
 
 def _built_in_node(settings: Settings, stack: AsyncExitStack) -> Node:
-    node = Node(lambda: TransformersEngine(settings.models_dir))
+    # Half the cores: OpenMP's threads wait for each other by spinning, and stall where something else takes a core.
+    threads = max((os.cpu_count() or 2) // 2, 1)
+    node = Node(lambda: TransformersEngine(settings.models_dir, threads))
     stack.push_async_callback(node.aclose)
     return node
 

@@ -11,7 +11,9 @@ import typer
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-app = typer.Typer(no_args_is_help=True, help="Create, list, rotate and revoke API keys of tenants.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Create, list, rotate and revoke API keys of tenants."
+)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Lint and test routing policies.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Lint and test routing policies.")
 PathArgument = Annotated[Path, typer.Argument(help="A policy file, or a folder of them.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

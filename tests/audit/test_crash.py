@@ -86,7 +86,9 @@ def stored(bench: Bench) -> dict[int, str]:
 
 
 @pytest.mark.system
-async def test_every_event_acknowledged_before_a_kill_is_there_and_its_request_ends_as_interrupted(bench: Bench) -> None:
+async def test_every_event_acknowledged_before_a_kill_is_there_and_its_request_ends_as_interrupted(
+    bench: Bench,
+) -> None:
     acknowledged: dict[int, str] = {}
     with start(FULL_LOAD, bench.folder) as process:
         assert process.stdout is not None
@@ -125,6 +127,8 @@ async def test_a_disk_that_takes_no_more_stops_the_log_for_good_and_loses_nothin
     log = bench.open()
     await log.aclose()
     assert stored(bench) == acknowledged
-    noted = [event for _, _, event in events(bench.root) if isinstance(event, AdminEvent) and event.action == "log.continued"]
+    noted = [
+        event for _, _, event in events(bench.root) if isinstance(event, AdminEvent) and event.action == "log.continued"
+    ]
     assert int(dict(noted[0].detail)["torn_bytes"]) > 0
     assert bench.verify().ok

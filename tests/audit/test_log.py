@@ -26,6 +26,17 @@ def all_events(bench: Bench, log_id: str) -> list[Event]:
     return [event for id_, _, event in sorted(events(bench.root), key=lambda entry: entry[:2]) if id_ == log_id]
 
 
+def open_flags(folder: Path) -> dict[str, int]:
+    """The flags under which this process has files in ``folder`` open, by suffix."""
+    flags = {}
+    for descriptor in Path("/proc/self/fd").iterdir():
+        path = Path(os.path.realpath(descriptor))
+        if path.is_relative_to(folder):
+            told = Path(f"/proc/self/fdinfo/{descriptor.name}").read_text(encoding="utf-8")
+            flags[path.suffix] = int(told.partition("flags:")[2].split()[0], 8)
+    return flags
+
+
 async def test_a_receipt_names_log_place_and_leaf_and_is_held(bench: Bench) -> None:
     log = bench.open()
     first, second = await log.append(decision(1)), await log.append(closing(1))
@@ -53,11 +64,7 @@ async def test_a_forged_receipt_is_not_held(bench: Bench) -> None:
 
 async def test_an_append_returns_after_a_synchronous_write(bench: Bench) -> None:
     log = bench.open()
-    descriptors = [fd for fd in Path("/proc/self/fd").iterdir() if os.path.realpath(fd).startswith(str(bench.root))]
-    flags = {
-        Path(os.path.realpath(fd)).suffix: int(Path(f"/proc/self/fdinfo/{fd.name}").read_text().split("flags:")[1].split()[0], 8)
-        for fd in descriptors
-    }
+    flags = open_flags(bench.root)
     assert flags[".seg"] & os.O_DSYNC
     assert flags[".seg"] & os.O_APPEND
     await log.aclose()

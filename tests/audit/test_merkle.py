@@ -128,7 +128,9 @@ def test_a_consistency_proof_holds_for_its_two_trees_only(one: int, other: int, 
         assert not verify_consistency(old, new, tree.root(old), leaf_hash(b"other"), proof)
     if proof:
         at = data.draw(st.integers(0, len(proof) - 1))
-        assert not verify_consistency(old, new, tree.root(old), tree.root(new), [*proof[:at], bytes(32), *proof[at + 1 :]])
+        assert not verify_consistency(
+            old, new, tree.root(old), tree.root(new), [*proof[:at], bytes(32), *proof[at + 1 :]]
+        )
         assert not verify_consistency(old, new, tree.root(old), tree.root(new), proof[:-1])
 
 

@@ -183,7 +183,7 @@ async def test_what_cannot_be_opened_or_answered_is_counted_and_not_called(make:
 
 
 async def test_past_the_deadline_the_provider_is_not_called() -> None:
-    what = crossing(deadline_us=now_us() + 40_000)
+    what = crossing(deadline_us=now_us() + 200_000)
     async with Scene() as scene:
         message = scene.seal(what, await scene.clear(what)).message
         await until(lambda: now_us() > what.deadline_us)
@@ -304,7 +304,7 @@ async def test_a_call_stops_at_its_deadline() -> None:
         await asyncio.Event().wait()
 
     async with Scene(RecordingProvider(answer=slow)) as scene:
-        what = crossing(deadline_us=now_us() + 100_000)
+        what = crossing(deadline_us=now_us() + 1_000_000)
         response = await scene.bridge.send(what, await scene.clear(what), time.monotonic() + 30)
         with pytest.raises(Exception, match="could not finish") as caught:
             await response.body(max_bytes=100)

@@ -285,7 +285,7 @@ async def test_the_gateways_header_puts_general_traffic_behind() -> None:
 
 
 async def test_never_more_answers_at_a_time_than_slots() -> None:
-    engine = EchoEngine()
+    engine = EchoEngine(gate=lambda _: asyncio.sleep(0))
     caller = _caller(engine, concurrency=2)
     await asyncio.gather(*(caller.completion() for _ in range(10)))
     assert engine.peak == 2

@@ -7,7 +7,7 @@ import random
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifiers.label import Finding, Label, Sensitivity, Unscanned
@@ -272,11 +272,30 @@ def holds(condition: Condition, label: Label, call: CallFacts, sensitivity: Sens
     raise AssertionError(condition)
 
 
+@settings(max_examples=400)
 @given(rule_lists, labels, calls)
 def test_the_compiled_rules_match_as_the_language_says(rules: list[Rule], label: Label, call: CallFacts) -> None:
     decision = decide(engine(*rules), label, call)
     expected = {each.id for each in rules if holds(each.when, label, call, decision.sensitivity)}
     assert set(decision.rules) - {"floor:unscanned"} == expected
+
+
+@pytest.mark.parametrize(
+    ("entity_types", "score", "matches"),
+    [
+        (["EMAIL"], 0.9, False),
+        (["EMAIL", "EMAIL"], 0.9, True),
+        (["EMAIL", "US_SSN"], 0.9, True),
+        (["EMAIL", "US_SSN", "EMAIL"], 0.9, True),
+        (["EMAIL", "EMAIL"], 0.5, True),
+        (["EMAIL", "EMAIL"], 0.49, False),
+        (["EMAIL", "API_KEY"], 0.9, False),
+    ],
+)
+def test_findings_of_all_named_types_count_together(entity_types: list[str], score: float, matches: bool) -> None:
+    condition = FindingPresent(frozenset({"EMAIL", "US_SSN"}), min_count=2, min_score=0.5)
+    label = Label(findings=tuple(finding(name, score) for name in entity_types))
+    assert decide(engine(rule("r", condition)), label).rules == (("r",) if matches else ())
 
 
 # The meet, case by case
@@ -401,6 +420,14 @@ def test_an_exception_does_not_apply_to(label: Label, call: CallFacts, at: datet
     decision = decide(policy, label, call, at)
     assert decision.route is Route.ONPREM
     assert "exception:w" not in decision.rules
+
+
+def test_an_exception_holds_back_no_refusal_of_what_cannot_be_scanned() -> None:
+    refused = rule("confidential-stays", SensitivityAtLeast(Sensitivity.CONFIDENTIAL), "reject")
+    policy = engine(refused, exceptions=(waiver(allowed=frozenset({"US_SSN"})),))
+    label = label_of("US_SSN")
+    assert decide(policy, label).route is Route.CLOUD
+    assert decide(policy, label.joined(unscanned=[Unscanned("/0", "image")])).route is Route.REJECT
 
 
 def test_no_exception_covers_a_credential_even_if_it_names_one() -> None:
