@@ -78,5 +78,5 @@ def _line(row: dict[str, Any]) -> str:
         "closing": "{outcome} {status} {code} target={target} duration={duration_us}us",
         "admin": "{action} {subject} by {actor}",
     }[row["type"]]
-    detail = what.format(**{k: ",".join(v) if isinstance(v, list) and k == "rules" else v for k, v in row.items()})
+    detail = what.format(**{k: ",".join(v) if isinstance(v, list | tuple) else v for k, v in row.items()})
     return f"{time_of(row['at_us'])} {row['type']:<9} {row.get('request_id', '-')} {detail}"

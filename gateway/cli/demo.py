@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from rich.table import Table
 from audit.event import DecisionEvent
 from audit.query import tail
 from runtime.errors import ConfigurationError
-from runtime.http import HttpClient, HttpRequest
+from runtime.http import Headers, HttpClient, HttpRequest
 from runtime.settings import default_state_dir
 
 START_TIMEOUT_S = 30.0
@@ -43,7 +43,7 @@ class Sample:
     messages: list[dict[str, Any]]
     route: str
     stream: bool = False
-    extra: dict[str, Any] = field(default_factory=dict)
+    headers: Headers = ()
 
 
 def _user(text: str) -> list[dict[str, Any]]:
@@ -81,13 +81,18 @@ SAMPLES = (
         ],
         "onprem",
     ),
-    Sample("a field nobody knows", _user("Good morning!"), "onprem", extra={"experimental_hint": "x"}),
+    Sample(
+        "marked by its caller",
+        _user("What rhymes with river?"),
+        "onprem",
+        headers=(("x-watershed-sensitivity", "restricted"),),
+    ),
 )
 
 
 def run(tokens: int) -> int:
     """Run the demo; returns the exit code: 0 when every request went where it should and the audit holds."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 140)
     _check_model(console)
     with tempfile.TemporaryDirectory(prefix="watershed-demo-") as state:
         environment = os.environ | {
@@ -124,7 +129,7 @@ def _check_model(console: Console) -> None:
         )
     console.print(
         "Both zones are answered by the built-in SmolLM2-135M on this machine: a stand-in that knows little, and little "
-        "Chinese;\nin your hands the on-prem zone is your own model and the cloud zone your provider's."
+        "Chinese. In your hands the on-prem zone is your own model and the cloud zone your provider's."
     )
 
 
@@ -181,8 +186,8 @@ async def _send(client: HttpClient, url: str, sample: Sample, tokens: int) -> di
     request = HttpRequest(
         "POST",
         f"{url}/v1/chat/completions",
-        (("content-type", "application/json"),),
-        json.dumps(body | sample.extra).encode(),
+        (("content-type", "application/json"), *sample.headers),
+        json.dumps(body).encode(),
     )
     started = time.monotonic()
     response = await client.send(request, started + REQUEST_TIMEOUT_S)
@@ -210,14 +215,16 @@ def _text(raw: bytes, stream: bool) -> str:
     else:
         value = json.loads(raw)
         words = value["choices"][0]["message"]["content"] if "choices" in value else value["error"]["message"]
-    return " ".join((words or "").split())[:44]
+    first = " ".join((words or "").split())
+    return first if len(first) <= 40 else first[:40] + "…"
 
 
 def _print_results(console: Console, results: list[dict[str, Any]], rules: dict[str, tuple[str, ...]]) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title="Where each request went", title_justify="left")
     for column in ("request", "sensitivity", "rules", "route", "target", "seconds", "first words of the answer"):
+        kept_whole = column in {"sensitivity", "route", "seconds"}
         table.add_column(
-            column, no_wrap=column not in {"request", "rules"}, justify="right" if column == "seconds" else "left"
+            column, no_wrap=kept_whole, overflow="fold", justify="right" if column == "seconds" else "left"
         )
     for row in results:
         colour = ROUTE_COLOURS.get(row["route"], "red")
