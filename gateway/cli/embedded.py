@@ -76,11 +76,12 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     async with AsyncExitStack() as stack:
         keys = FileKeyRing(settings.keys_dir)
         database_url = settings.database_url or sqlite_url(settings.state_dir)
-        await asyncio.to_thread(migrate, database_url)
+        budget = Budget(settings.classify_base_ms, settings.classify_per_kb_ms)
+        _, classifier = await asyncio.gather(
+            asyncio.to_thread(migrate, database_url), asyncio.to_thread(Classifier, budget=budget)
+        )
         engine = open_async_engine(database_url)
         stack.push_async_callback(engine.dispose)
-
-        classifier = Classifier(budget=Budget(settings.classify_base_ms, settings.classify_per_kb_ms))
         policies = PolicyStore(
             settings.policy, lease_s=settings.policy_lease_s, extra_recipients=[_demo_recipient(settings)]
         )

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import gateway.lineage
 import gateway.tenants
-from runtime.database import metadata, migrate, open_async_engine, open_engine, sqlite_url
+from runtime.database import metadata, migrate, newest_revision, open_async_engine, open_engine, sqlite_url
 from runtime.errors import ConfigurationError
 
 
@@ -23,6 +23,15 @@ def test_migrations_make_what_the_tables_declare(tmp_path: Path) -> None:
     engine = open_engine(url)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_the_newest_revision_is_where_a_migration_ends(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path)
+    assert migrate(url) == migrate(url) == newest_revision()
+    engine = open_engine(url)
+    with engine.connect() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() == newest_revision()
     engine.dispose()
 
 
