@@ -1,6 +1,6 @@
 """What the log records: decisions, clearances, how each request ended, and acts of administration.
 
-Events hold no content (ARCHITECTURE.md, law 7): commitments, spans, types, rule ids and codes only. An event's bytes are
+Events hold no content (docs/architecture.md, law 7): commitments, spans, types, rule ids and codes only. An event's bytes are
 its JSON with the fields in the order written here; those bytes are what is hashed, stored and proved.
 """
 

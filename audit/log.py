@@ -46,7 +46,7 @@ log = structlog.get_logger()
 
 
 class AuditLog:
-    """Appends events and says whether it may be relied on; when it may not, traffic stops (TRUST.md, rule 16)."""
+    """Appends events and says whether it may be relied on; when it may not, traffic stops (docs/threat-model.md, rule 16)."""
 
     def __init__(
         self,

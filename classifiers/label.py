@@ -13,7 +13,7 @@ import msgspec
 
 
 class Sensitivity(enum.IntEnum):
-    """How far data may go, a total order (ARCHITECTURE.md, vocabulary)."""
+    """How far data may go, a total order (docs/architecture.md, vocabulary)."""
 
     PUBLIC = 0
     INTERNAL = 1

@@ -1,7 +1,7 @@
 """What the clearance authority looks at again before it signs: it takes nobody's word for a decision.
 
 It reads the bytes that would cross, classifies them and decides anew, and it demands the audit receipt of the decision
-event that names the recipient (TRUST.md, keys). In the stack this runs in a process of its own.
+event that names the recipient (docs/threat-model.md, keys). In the stack this runs in a process of its own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Salted commitments to bodies, so that the audit can prove what was seen without holding it.
 
 The salt of a request is derived from a secret of its day; destroying a day's secret makes that day's commitments mean
-nothing (TRUST.md, rule 17).
+nothing (docs/threat-model.md, rule 17).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     HttpRequest(path) ──▶ RemoteNode.send: on-prem? no forwarder? ──▶ + key ──▶ server
 
-On-prem stays on-prem (TRUST.md, rule 7): the address is resolved and checked again at each probe, redirects are
+On-prem stays on-prem (docs/threat-model.md, rule 7): the address is resolved and checked again at each probe, redirects are
 refused, and so are models that the server forwards to a cloud.
 """
 

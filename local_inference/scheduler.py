@@ -2,7 +2,7 @@
 
     slot(priority, deadline) ──▶ waiting: sensitive │ general ──▶ a slot, for as long as the answer takes
 
-General traffic is what could have crossed (ARCHITECTURE.md, "Zones and failover"). It takes at most its share of the
+General traffic is what could have crossed (docs/architecture.md, "Zones and failover"). It takes at most its share of the
 slots and of the places in the queue, and at least one of each unless the share is 0; with a single slot it takes turns
 behind sensitive requests.
 """

@@ -158,7 +158,7 @@ class _Features:
         found = 0
         for atom, count in counts.items():
             min_count, reach = self._counted[atom]
-            if count == min_count:
+            if count >= min_count:
                 found |= reach
         return found
 

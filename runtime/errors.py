@@ -20,7 +20,7 @@
         ├── ClearanceError
         └── SealingError
 
-Messages carry codes and JSON pointers, never a value from a request (TRUST.md, rule 11).
+Messages carry codes and JSON pointers, never a value from a request (docs/threat-model.md, rule 11).
 """
 
 from __future__ import annotations

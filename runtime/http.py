@@ -4,7 +4,7 @@
 
 A ``Sender`` is anything that takes a request for a target and gives back its streamed answer: ``HttpClient.send`` over
 the network, an in-process node's ``handle``, the bridge. The client is pyreqwest (Rust's reqwest): the pool of httpx
-collapses under concurrency. It ignores proxy variables, follows no redirect and asks for no compression (TRUST.md,
+collapses under concurrency. It ignores proxy variables, follows no redirect and asks for no compression (docs/threat-model.md,
 rule 3), so that what is cleared is what is sent.
 """
 
@@ -184,7 +184,7 @@ def parse_base_url(url: str, what: str) -> SplitResult:
 
 
 def require_onprem_address(url: str, *, pinned_ca: bool) -> None:
-    """Refuse an on-prem target that is not on-prem (TRUST.md, rule 7).
+    """Refuse an on-prem target that is not on-prem (docs/threat-model.md, rule 7).
 
     Loopback is always on-prem; a private address needs https and a pinned CA; any other address, or a name that
     resolves to one, is refused. Called at start and again on every probe, since DNS changes.

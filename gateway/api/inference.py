@@ -96,6 +96,12 @@ class InferenceApp:
             return
         except _ClientLeftError:
             return
+        except Exception as error:  # a fault of ours: nothing was read, nothing goes on
+            log.error("admission failed", cause=type(error).__name__, exc_info=True)
+            failure = WatershedError("the gateway failed to take this request")
+            async for message in _messages(self._refusal(wire, failure)):
+                await send(message)
+            return
         exchange = Exchange(wire=wire, body=body, caller=caller, hints=hints, deadline=deadline)
         work = asyncio.create_task(self._answer(exchange, send))
         watcher = asyncio.create_task(_until_disconnect(receive))
@@ -138,7 +144,7 @@ class InferenceApp:
         limit = self._limits.max_body_bytes
         too_large = PayloadTooLargeError(f"a request body may have {limit} bytes")
         length = headers.get("content-length", "")
-        if length.isdigit() and int(length) > limit:
+        if _is_number(length) and int(length) > limit:
             raise too_large
         message = await receive()
         body: bytes = message.get("body", b"")
@@ -203,7 +209,7 @@ def read_hints(headers: Mapping[str, str], limits: Limits) -> tuple[Hints, float
     """
     deadline_ms = limits.default_deadline_ms
     if (stated := headers.get("x-watershed-deadline-ms")) is not None:
-        if not (stated.isascii() and stated.isdigit() and 0 < int(stated) <= limits.max_deadline_ms):
+        if not (_is_number(stated) and 0 < int(stated) <= limits.max_deadline_ms):
             raise InvalidRequestError(
                 f"x-watershed-deadline-ms is a number of milliseconds up to {limits.max_deadline_ms}",
                 code="invalid_header",
@@ -225,6 +231,11 @@ def read_hints(headers: Mapping[str, str], limits: Limits) -> tuple[Hints, float
     if dry_run not in {"true", "false"}:
         raise InvalidRequestError("x-watershed-dry-run is true or false", code="invalid_header")
     return Hints(sensitivity, purpose, dry_run == "true"), deadline
+
+
+def _is_number(text: str) -> bool:
+    """Digits, and few enough of them for ``int`` to be harmless."""
+    return len(text) <= 18 and text.isascii() and text.isdigit()
 
 
 def refusal_headers(policy_version: str) -> dict[str, str]:

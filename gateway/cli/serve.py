@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import ipaddress
+import resource
 import signal
 import socket
 import sys
@@ -37,6 +38,7 @@ def run(settings: Settings) -> None:
     """
     set_up_logging(settings.log_level, settings.log_format)
     check_listeners(settings)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold requests and keys
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     uvloop.run(_serve(settings))
 

@@ -25,9 +25,9 @@ LONG_NUMBER = 100_000
 
 class Treatment(enum.StrEnum):
     SCANNED = "scanned"
-    REPLACED = "replaced"  # scanned, and replaced at the crossing (TRUST.md, rules 3 and 5)
+    REPLACED = "replaced"  # scanned, and replaced at the crossing (docs/threat-model.md, rules 3 and 5)
     UNSCANNABLE = "unscannable"  # the request stays on-prem
-    REFUSED = "refused"  # 400 (TRUST.md, rule 4)
+    REFUSED = "refused"  # 400 (docs/threat-model.md, rule 4)
 
 
 class Text(msgspec.Struct, frozen=True):

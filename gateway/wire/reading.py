@@ -1,4 +1,4 @@
-"""JSON with one reading only (TRUST.md, rule 9).
+"""JSON with one reading only (docs/threat-model.md, rule 9).
 
 Two parsers that disagree over a body let one see what the other missed. So whatever RFC 8259 leaves open is refused:
 duplicate names, a byte order mark, other charsets, NaN and Infinity, lone surrogates, trailing bytes, deep nesting.

@@ -33,7 +33,7 @@ PREFILL_TOKENS = 256
 MAX_PARALLEL = 4
 MIN_TEMPERATURE = 1e-4  # below it the division overflows, and nothing is left to draw
 
-# Nothing calls home (TRUST.md, rule 12): read by the Hugging Face libraries when they are imported.
+# Nothing calls home (docs/threat-model.md, rule 12): read by the Hugging Face libraries when they are imported.
 _OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",

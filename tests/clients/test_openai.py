@@ -104,7 +104,9 @@ def test_errors_are_the_sdks_own(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(
             model="m",
-            messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}]}],
+            messages=[
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}]}
+            ],
         )
     assert refused.value.code == "reference_not_allowed"
     assert refused.value.param == "/messages/0/content/0/image_url/url"
@@ -118,7 +120,12 @@ def test_an_upstreams_own_error_reaches_the_caller(client: openai.OpenAI, gatewa
     from tests.support.recorder import Received, respond
 
     async def refuse(_: Received, __: Any, send: Any) -> None:
-        error = {"message": "no such model", "type": "invalid_request_error", "param": "model", "code": "model_not_found"}
+        error = {
+            "message": "no such model",
+            "type": "invalid_request_error",
+            "param": "model",
+            "code": "model_not_found",
+        }
         await respond(send, 404, {"error": error})
 
     gateway.cloud.behaviour = refuse

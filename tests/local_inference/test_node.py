@@ -243,7 +243,7 @@ async def test_the_deadline_ends_an_answer_under_way() -> None:
     caller = _caller(engine)
     status, error = await caller.refusal(timeout_s=0.05)
     assert (status, error["code"]) == (504, "deadline_exceeded")
-    response = await caller.chat(stream=True, timeout_s=0.05)
+    response = await caller.chat(stream=True, timeout_s=0.5)
     with pytest.raises(DeadlineExceededError):
         await response.body(max_bytes=10_000)
     assert engine.running == 0
@@ -252,7 +252,7 @@ async def test_the_deadline_ends_an_answer_under_way() -> None:
 async def test_an_abandoned_answer_ends_at_its_deadline() -> None:
     engine = EchoEngine(" ".join(["word"] * 500))
     caller = _caller(engine, concurrency=1)
-    response = await caller.chat(stream=True, timeout_s=0.05)
+    response = await caller.chat(stream=True, timeout_s=0.5)
     await until(lambda: engine.running == 0)
     assert response.status == 200
     assert await caller.completion()

@@ -1,4 +1,4 @@
-"""JSON has one reading, or none (TRUST.md, rule 9)."""
+"""JSON has one reading, or none (docs/threat-model.md, rule 9)."""
 
 from __future__ import annotations
 
