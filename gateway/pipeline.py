@@ -194,7 +194,11 @@ class Pipeline:
             try:
                 request = await self.render(x, call, target)
                 crossing, clearance = await self.clear(x, target, request, decision, proof, call.stream)
-                response = await target.send(Passage(request, general, crossing, clearance), x.deadline)
+                passage = Passage(request, general, x.deadline, crossing, clearance)
+                async with asyncio.timeout(x.remaining_s()):
+                    response = await target.send(passage, self._whole_by(x))
+            except TimeoutError:
+                raise DeadlineExceededError("no answer began within the deadline") from None
             except (TargetError, UpstreamError, ClearanceError) as error:
                 telemetry.ATTEMPTS.labels(target.name, error.code).inc()
                 log.warning("attempt failed", request_id=x.request_id, target=target.name, cause=error.code)
@@ -237,7 +241,7 @@ class Pipeline:
             stream=stream,
             topic=target.topic,
             partition=0,
-            deadline_us=now_us() + int(x.remaining_s() * 1_000_000),
+            deadline_us=now_us() + int((self._whole_by(x) - time.monotonic()) * 1_000_000),
         )
         try:
             clearance = await self._authority.clear(crossing, proof)
@@ -271,6 +275,12 @@ class Pipeline:
         await self._remember(x, call, label, reader.texts())
         return Reply(response.status, headers, self._whole(x, response.status, body, reader), stream=False)
 
+    def _whole_by(self, x: Exchange) -> float:
+        """When the answer must be complete: a stream that has begun by the deadline may go on."""
+        if x.call is not None and x.call.stream:
+            return max(x.started + self._max_stream_s, x.deadline)
+        return x.deadline
+
     # --- the way back -----------------------------------------------------------------------------------------------
 
     async def _whole(self, x: Exchange, status: int, body: bytes, reader: AnswerReader) -> AsyncIterator[bytes]:
@@ -288,7 +298,7 @@ class Pipeline:
         outcome, code, status = "cancelled", "client_closed_request", response.status
         remembered = False
         try:
-            async with asyncio.timeout(self._max_stream_s):
+            async with asyncio.timeout(max(self._whole_by(x) - time.monotonic(), 0)):
                 async for chunk in response.chunks:
                     if x.first_byte_us is None:
                         x.first_byte_us = x.elapsed_us()

@@ -33,11 +33,13 @@ class Passage(msgspec.Struct, frozen=True):
     Attributes:
         request: exactly what is sent, credentials excepted.
         general: whether the request could have crossed (it then takes on-prem capacity within its share only).
+        head_by: ``time.monotonic()`` seconds by which an answer must have begun; the whole of it may take longer.
         crossing, clearance: for a target outside the on-prem zone.
     """
 
     request: HttpRequest
     general: bool
+    head_by: float
     crossing: Crossing | None = None
     clearance: Clearance | None = None
 
@@ -59,7 +61,9 @@ class Target(Protocol):
         """The model to ask this target for in the place of ``model``."""
         ...
 
-    async def send(self, passage: Passage, deadline: float) -> HttpResponse: ...
+    async def send(self, passage: Passage, deadline: float) -> HttpResponse:
+        """The answer, once it has begun; the whole of it must be there by ``deadline`` (monotonic seconds)."""
+        ...
 
 
 Models = Callable[[], Awaitable[Sequence[str] | None]]
@@ -111,7 +115,7 @@ class OnPremTarget:
         Raises:
             UnavailableError: no capacity, or no node, in time.
         """
-        until = min(deadline, time.monotonic() + self._hold_s)
+        until = min(passage.head_by, time.monotonic() + self._hold_s)
         slot = await self._capacity.acquire(general=passage.general, until=until)
         try:
             response = await self._send_held(passage, until, deadline)

@@ -98,8 +98,8 @@ class InferenceApp:
             return
         except Exception as error:  # a fault of ours: nothing was read, nothing goes on
             log.error("admission failed", cause=type(error).__name__, exc_info=True)
-            failure = WatershedError("the gateway failed to take this request")
-            async for message in _messages(self._refusal(wire, failure)):
+            fault = WatershedError("the gateway failed to take this request")
+            async for message in _messages(self._refusal(wire, fault)):
                 await send(message)
             return
         exchange = Exchange(wire=wire, body=body, caller=caller, hints=hints, deadline=deadline)

@@ -73,7 +73,10 @@ class AnswerReader(Protocol):
     def usage(self) -> Usage: ...
 
     def texts(self) -> list[str]:
-        """The text of each choice, complete once the answer is; empty if ``keep_text`` was not asked for."""
+        """What was said, each part of each choice by itself (text, refusal, reasoning, arguments of tool calls).
+
+        Complete once the answer is; empty if ``keep_text`` was not asked for.
+        """
         ...
 
 

@@ -6,6 +6,7 @@ unscannable, so it stays on-prem.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -268,10 +269,30 @@ class _Usage(msgspec.Struct):
     completion_tokens: int | None = None
 
 
+class _Function(msgspec.Struct):
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    index: int = 0
+    function: _Function | None = None
+
+
 class _Said(msgspec.Struct):
     content: str | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Each part of what was said that a later request may carry, under a name that stays the same over a stream."""
+        for name in ("content", "refusal", "reasoning_content"):
+            text = getattr(self, name)
+            if text:
+                yield name, text
+        for position, call in enumerate(self.tool_calls or ()):
+            if call.function is not None and call.function.arguments:
+                yield f"call {call.index or position}", call.function.arguments
 
 
 class _Choice(msgspec.Struct):
@@ -317,7 +338,7 @@ class ChatAnswer:
             answer = _answer_decoder.decode(b"".join(self._parts))
         except msgspec.DecodeError:
             return []
-        return [c.message.content for c in answer.choices if c.message is not None and c.message.content]
+        return [text for choice in answer.choices if choice.message is not None for _, text in choice.message.texts()]
 
 
 class ChatStream:
@@ -327,7 +348,7 @@ class ChatStream:
         self._keep_text = keep_text
         self._rest = b""
         self._usage = Usage()
-        self._texts: dict[int, list[str]] = {}
+        self._texts: dict[tuple[int, str], list[str]] = {}
 
     def feed(self, chunk: bytes) -> None:
         if not self._keep_text and not self._rest and b'"usage"' not in chunk and chunk.endswith(b"\n\n"):
@@ -346,8 +367,9 @@ class ChatStream:
             self._usage = Usage(answer.usage.prompt_tokens, answer.usage.completion_tokens)
         if self._keep_text:
             for choice in answer.choices:
-                if choice.delta is not None and choice.delta.content:
-                    self._texts.setdefault(choice.index, []).append(choice.delta.content)
+                if choice.delta is not None:
+                    for name, text in choice.delta.texts():
+                        self._texts.setdefault((choice.index, name), []).append(text)
 
     def usage(self) -> Usage:
         return self._usage

@@ -260,6 +260,20 @@ def test_a_stream_reads_the_same_however_it_is_cut(cuts: list[int]) -> None:
     assert reader.usage().completion_tokens == 6
 
 
+def test_arguments_of_tool_calls_are_read_too() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    whole = CHAT.answer_reader(stream=False, keep_text=True)
+    whole.feed(
+        json.dumps({"choices": [{"index": 0, "message": {"content": None, "tool_calls": [call, call]}}]}).encode()
+    )
+    assert whole.texts() == ['{"a": 1}', '{"a": 1}']
+    streamed = CHAT.answer_reader(stream=True, keep_text=True)
+    for index, piece in [(0, '{"a"'), (1, "{}"), (0, ": 1}")]:
+        delta = {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
+        streamed.feed(b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode() + b"\n\n")
+    assert streamed.texts() == ['{"a": 1}', "{}"]
+
+
 def test_an_answer_that_is_no_json_says_nothing() -> None:
     for stream in (True, False):
         reader = CHAT.answer_reader(stream=stream, keep_text=True)
