@@ -5,7 +5,7 @@ export PATH := $(HOME)/.local/bin:$(PATH)
 # So that byte code is cached whatever the shell says: start-up is measured in imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test lint format types bench clean
+.PHONY: help setup demo test test-stack lint format types bench clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -18,6 +18,10 @@ demo: setup ## Send English and Chinese requests through an embedded gateway and
 
 test: setup ## Run all tests
 	@uv run --no-sync pytest
+
+test-stack: ## Run the tests that start real Kafka, MariaDB, S3 and HAProxy (installs their clients)
+	@uv sync --quiet --locked --extra onprem --extra stack
+	@uv run --no-sync pytest -m stack
 
 lint: setup ## Ruff, import rules, formatting and types
 	@uv run --no-sync ruff check .

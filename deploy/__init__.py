@@ -1,0 +1,1 @@
+"""How Watershed is run: the topology, its certificates, and the native and container stacks made from it."""

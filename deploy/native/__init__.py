@@ -1,0 +1,1 @@
+"""The stack as native processes: one file a service, one supervisor over them."""
