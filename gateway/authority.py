@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,6 +16,7 @@ import msgspec
 from audit.event import DecisionEvent, Receipt, leaf_hash_of
 from classifiers import Label
 from classifiers.cascade import Classifier
+from cloud_bridge.clearance import Clearance
 from cloud_bridge.crossing import Crossing
 from gateway.wire import Call, WireFormat
 from policies.decision import CallFacts
@@ -31,6 +33,14 @@ class DecisionProof(msgspec.Struct, frozen=True):
 
     event: DecisionEvent
     receipt: Receipt
+
+
+class Authority(Protocol):
+    """Gives clearances: in this process (``ClearanceAuthority``) or in one of its own."""
+
+    async def clear(self, crossing: Crossing, receipt: DecisionProof) -> Clearance:
+        """Raises ClearanceError where nothing may cross."""
+        ...
 
 
 class Recheck:

@@ -34,7 +34,8 @@ class Exchange:
     body: bytes
     caller: Caller
     hints: Hints
-    deadline: float  # time.monotonic() seconds
+    deadline: float  # time.monotonic() seconds, by which an answer must have begun
+    max_stream_s: float = 600.0
     request_id: str = field(default_factory=lambda: new_id("req"))
     started: float = field(default_factory=time.monotonic)
     call: Call | None = None
@@ -65,6 +66,13 @@ class Exchange:
 
     def elapsed_us(self) -> int:
         return int((time.monotonic() - self.started) * 1_000_000)
+
+    @property
+    def whole_by(self) -> float:
+        """When the answer must be complete (monotonic seconds): a stream that began in time may go on."""
+        if self.call is not None and self.call.stream:
+            return max(self.started + self.max_stream_s, self.deadline)
+        return self.deadline
 
     def remaining_s(self) -> float:
         return max(self.deadline - time.monotonic(), 0.0)

@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from gateway.api.inference import is_loopback, refusal_headers
-from gateway.pipeline import retry_headers
+from gateway.replies import retry_headers
 from gateway.tenants import KeyDirectory
 from runtime import telemetry
 from runtime.errors import MethodNotAllowedError, NotFoundError, WatershedError

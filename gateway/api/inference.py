@@ -19,7 +19,8 @@ import structlog
 
 from classifiers import Sensitivity
 from gateway.exchange import Exchange, Hints, Reply
-from gateway.pipeline import Pipeline, retry_headers
+from gateway.pipeline import Pipeline
+from gateway.replies import retry_headers
 from gateway.tenants import Caller, KeyDirectory, RateLimit
 from gateway.wire import WireFormat
 from runtime import telemetry
@@ -102,7 +103,14 @@ class InferenceApp:
             async for message in _messages(self._refusal(wire, fault)):
                 await send(message)
             return
-        exchange = Exchange(wire=wire, body=body, caller=caller, hints=hints, deadline=deadline)
+        exchange = Exchange(
+            wire=wire,
+            body=body,
+            caller=caller,
+            hints=hints,
+            deadline=deadline,
+            max_stream_s=self._limits.max_deadline_ms / 1000,
+        )
         work = asyncio.create_task(self._answer(exchange, send))
         watcher = asyncio.create_task(_until_disconnect(receive))
         try:

@@ -37,6 +37,7 @@ from gateway.commitments import Commitments
 from gateway.hold import Capacity
 from gateway.lineage import Lineage
 from gateway.pipeline import Pipeline
+from gateway.record import Recorder
 from gateway.tenants import KeyDirectory, RateLimit
 from gateway.wire import ChatCompletions
 from gateway.zones import AUTO, CloudTarget, OnPremTarget, Zones, with_priority
@@ -118,11 +119,9 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             classifier=classifier,
             policies=policies,
             lineage=lineage,
-            audit=audit,
-            commitments=Commitments(keys),
+            recorder=Recorder(audit, lineage, Commitments(keys)),
             authority=authority,
             zones=zones,
-            max_stream_s=settings.max_deadline_ms / 1000,
         )
         stack.callback(pipeline.close)
         tasks = [

@@ -307,3 +307,30 @@ def test_the_audit_says_what_was_found_and_not_what_was_said(gateway: Running) -
     assert SSN.encode() not in stored
     assert b"plover-quartz" not in stored
     assert decision.decision_id.encode() in stored
+
+
+def test_a_callers_own_mark_taints_its_conversation(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway:
+        gateway.onprem.answer = "A rather private matter, I understand that."
+        marked = gateway.chat("A matter between us two.", headers={"x-watershed-sensitivity": "confidential"})
+        assert marked.headers["x-watershed-route"] == "onprem"
+        history = [{"role": "assistant", "content": gateway.onprem.answer}, {"role": "user", "content": "And now?"}]
+        assert gateway.chat(messages=history).headers["x-watershed-route"] == "onprem"
+
+
+def test_a_stream_that_began_in_time_outlives_the_deadline(tmp_path: Path) -> None:
+    async def slow(request: Received, receive: Any, send: Any) -> None:
+        import asyncio
+
+        await start_stream(send)
+        for word in ("one ", "two ", "three "):
+            await send_event(send, {"content": word})
+            await asyncio.wait([asyncio.create_task(_disconnected(receive))], timeout=0.25)
+        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+    with running(tmp_path) as gateway:
+        gateway.cloud.behaviour = gateway.onprem.behaviour = slow
+        for text in (GENERAL, f"SSN {SSN}"):
+            response = gateway.chat(text, stream=True, headers={"x-watershed-deadline-ms": "400"})
+            assert response.text.count("data:") == 4
+            assert "error" not in response.text

@@ -13,12 +13,10 @@ import pytest
 
 from classifiers import Label
 from classifiers.cascade import Classifier
-from cloud_bridge import clearance as clearances
 from cloud_bridge.clearance import ClearanceAuthority, ClearanceVerifier
-from gateway import pipeline
 from gateway.authority import Recheck
 from gateway.lineage import Lineage, Taint
-from gateway.pipeline import Pipeline
+from gateway.record import Recorder
 from gateway.wire import chat, fields
 from gateway.zones import Zones
 from policies.engine import PolicyEngine
@@ -69,16 +67,10 @@ def authority_signs_anything(patch: pytest.MonkeyPatch) -> None:
 
 
 def clearances_not_recorded(patch: pytest.MonkeyPatch) -> None:
-    async def silent(self: Pipeline, x: Any, target: Any, request: Any, decision: Any, proof: Any, stream: bool) -> Any:
-        if not target.crosses:
-            return None, None
-        crossing = clearances.Crossing(
-            x.request_id, decision.id, decision.policy_version, x.caller.tenant, target.recipient, x.attempts, request,
-            stream, target.topic, 0, pipeline.now_us() + 60_000_000,
-        )  # fmt: skip
-        return crossing, await self._authority.clear(crossing, proof)
+    async def silent(self: Recorder, *args: Any, **kwargs: Any) -> None:
+        return None
 
-    patch.setattr(Pipeline, "clear", silent)
+    patch.setattr(Recorder, "clearance", silent)
 
 
 def lineage_forgotten(patch: pytest.MonkeyPatch) -> None:
@@ -93,10 +85,10 @@ def identifiers_kept(patch: pytest.MonkeyPatch) -> None:
 
 
 def closings_not_written(patch: pytest.MonkeyPatch) -> None:
-    async def silent(self: Pipeline, *args: Any, **kwargs: Any) -> None:
+    async def silent(self: Recorder, *args: Any, **kwargs: Any) -> None:
         return None
 
-    patch.setattr(Pipeline, "_close", silent)
+    patch.setattr(Recorder, "close", silent)
 
 
 def policy_without_rules(patch: pytest.MonkeyPatch) -> None:

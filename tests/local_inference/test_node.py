@@ -241,7 +241,8 @@ async def test_cancelling_the_call_before_its_first_word_stops_the_engine() -> N
 async def test_the_deadline_ends_an_answer_under_way() -> None:
     engine = EchoEngine(gate=Gate(free_words=1))
     caller = _caller(engine)
-    status, error = await caller.refusal(timeout_s=0.05)
+    await caller.node.load()  # so that the deadline falls into the answer
+    status, error = await caller.refusal(timeout_s=0.5)
     assert (status, error["code"]) == (504, "deadline_exceeded")
     response = await caller.chat(stream=True, timeout_s=0.5)
     with pytest.raises(DeadlineExceededError):
