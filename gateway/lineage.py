@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence, Set
 
 import msgspec
 import sqlalchemy as sa
@@ -28,8 +28,8 @@ from runtime.ids import now_us
 MIN_TURN_CHARS = 16
 """Shorter turns ("yes", "go on") stand in every conversation and would taint all of them."""
 
-_STORE_TIMEOUT_S = 2.0
-_SPACE = re.compile(r"\s+")
+_STORE_TIMEOUT_S = 5.0
+_QUERY_DIGESTS = 10_000
 
 # MySQL indexes a BLOB only by a prefix.
 _DIGEST = sa.LargeBinary(32).with_variant(sa.BINARY(32), "mysql", "mariadb")
@@ -37,8 +37,8 @@ _DIGEST = sa.LargeBinary(32).with_variant(sa.BINARY(32), "mysql", "mariadb")
 lineage = sa.Table(
     "lineage",
     metadata,
-    sa.Column("tenant", sa.String(128), primary_key=True),
     sa.Column("digest", _DIGEST, primary_key=True),
+    sa.Column("tenant", sa.String(128), primary_key=True),
     sa.Column("category", sa.String(64), primary_key=True),  # "" where the taint has none
     sa.Column("sensitivity", sa.SmallInteger, nullable=False),
     sa.Column("expires_us", sa.BigInteger, nullable=False, index=True),
@@ -68,29 +68,21 @@ class Lineage:
         self._engine = engine
         self._key = key
         self._ttl_us = int(ttl_s * 1_000_000)
+        self._lookups = _Lookups(engine)
 
     async def taint_of(self, call: Call, tenant: str) -> Taint:
         """The taint that the call's history brings; never raises: a store that fails is a lost one."""
         if not call.has_history:
             return Taint()
-        digests = [self._digest(text) for turn in call.turns for text in _telling(turn)]
+        digests = {self._digest(text) for turn in call.turns for text in _telling(turn)}
         try:
-            async with asyncio.timeout(_STORE_TIMEOUT_S), self._engine.connect() as connection:
-                rows = (
-                    await connection.execute(
-                        sa.select(lineage.c.sensitivity, lineage.c.category).where(
-                            lineage.c.tenant == tenant,
-                            lineage.c.digest.in_(digests),
-                            lineage.c.expires_us > now_us(),
-                        )
-                    )
-                ).all()
+            marks = await self._lookups.find(tenant, digests)
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             log.error("lineage store lost: requests with a history are restricted", cause=type(error).__name__)
             return Taint(lost=True)
         return Taint(
-            sensitivity=Sensitivity(max((row.sensitivity for row in rows), default=0)),
-            categories=frozenset(row.category for row in rows if row.category),
+            sensitivity=Sensitivity(max((sensitivity for sensitivity, _ in marks), default=0)),
+            categories=frozenset(category for _, category in marks if category),
         )
 
     async def remember(self, call: Call, label: Label, tenant: str, answers: Sequence[str]) -> None:
@@ -140,6 +132,63 @@ class Lineage:
         return hmac.new(self._key, _normal(text).encode(), hashlib.sha256).digest()
 
 
+class _Waiting(msgspec.Struct):
+    tenant: str
+    digests: Set[bytes]
+    found: asyncio.Future[list[tuple[int, str]]]
+
+
+class _Lookups:
+    """One query at a time, for all who wait for one: load makes it larger, and never queues up for connections."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._waiting: list[_Waiting] = []
+        self._asking: asyncio.Task[None] | None = None
+
+    async def find(self, tenant: str, digests: Set[bytes]) -> list[tuple[int, str]]:
+        """(sensitivity, category) of each tainted digest.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: the store cannot be read.
+        """
+        if not digests:
+            return []
+        waiting = _Waiting(tenant, digests, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask(), name="lineage lookups")
+        return await waiting.found
+
+    async def _ask(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                marks = await self._query(set().union(*(waiting.digests for waiting in batch)))
+            except Exception as error:
+                for waiting in batch:
+                    if not waiting.found.done():
+                        waiting.found.set_exception(error)
+                continue
+            for waiting in batch:
+                if not waiting.found.done():  # its caller may have left
+                    mine = (marks.get((waiting.tenant, digest), ()) for digest in waiting.digests)
+                    waiting.found.set_result([mark for found in mine for mark in found])
+
+    async def _query(self, digests: Set[bytes]) -> dict[tuple[str, bytes], list[tuple[int, str]]]:
+        marks: dict[tuple[str, bytes], list[tuple[int, str]]] = defaultdict(list)
+        ordered = list(digests)
+        async with asyncio.timeout(_STORE_TIMEOUT_S), self._engine.connect() as connection:
+            for start in range(0, len(ordered), _QUERY_DIGESTS):
+                columns = (lineage.c.tenant, lineage.c.digest, lineage.c.sensitivity, lineage.c.category)
+                query = sa.select(*columns).where(
+                    lineage.c.digest.in_(ordered[start : start + _QUERY_DIGESTS]), lineage.c.expires_us > now_us()
+                )
+                for tenant, digest, sensitivity, category in await connection.execute(query):
+                    marks[tenant, bytes(digest)].append((sensitivity, category))
+        return marks
+
+
 def _tainted(call: Call, label: Label) -> Iterable[Turn]:
     """Every turn from the first one with a finding on; all of them where the taint came from elsewhere."""
     marked = [f.pointer for f in label.findings] + [u.pointer for u in label.unscanned]
@@ -157,7 +206,9 @@ def _telling(turn: Turn) -> Iterable[str]:
 
 
 def _normal(text: str) -> str:
-    return _SPACE.sub(" ", unicodedata.normalize("NFKC", text)).strip().casefold()
+    if not text.isascii() and not unicodedata.is_normalized("NFKC", text):
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.split()).casefold()
 
 
 def _upsert(dialect: str) -> sa.Insert:

@@ -39,12 +39,8 @@ SAFE = b'{"model":"m","messages":[{"role":"user","content":"Name three rivers."}
 
 
 def log_at(folder: Path, key: Ed25519PrivateKey, instance: str) -> AuditLog:
-    witness = LocalWitness(
-        folder / "witness", key=Ed25519PrivateKey.generate(), register_key=REGISTER_KEY.public_key()
-    )
-    return AuditLog.open(
-        folder / "audit", key=key, register_key=REGISTER_KEY, witness=witness, instance=instance
-    )
+    witness = LocalWitness(folder / "witness", key=Ed25519PrivateKey.generate(), register_key=REGISTER_KEY.public_key())
+    return AuditLog.open(folder / "audit", key=key, register_key=REGISTER_KEY, witness=witness, instance=instance)
 
 
 @dataclass
@@ -153,7 +149,9 @@ async def test_the_authoritys_refusals_keep_their_codes(bench: Bench) -> None:
         what, proof = await bench.decided(body=leak)
         assert await refused(authority.clear(what, proof)) in {"recheck_refused", "recheck_unedited"}
         what, proof = await bench.decided()
-        assert await refused(authority.clear(msgspec.structs.replace(what, tenant="other"), proof)) == "receipt_mismatch"
+        assert (
+            await refused(authority.clear(msgspec.structs.replace(what, tenant="other"), proof)) == "receipt_mismatch"
+        )
     assert bench.issued() == []
 
 

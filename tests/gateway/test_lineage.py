@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -124,3 +125,31 @@ async def test_the_conversation_token_is_stable_and_tells_nothing(engine: AsyncE
     assert one.conversation_token(first, "t") != other.conversation_token(first, "t")
     assert one.conversation_token(first, "t") != one.conversation_token(first, "u")
     assert one.conversation_token(first, "t") == one.conversation_token(later, "t")
+
+
+async def test_many_at_once_ask_in_few_queries_and_each_gets_its_own(memory: Lineage, engine: AsyncEngine) -> None:
+    await memory.remember(call(("user", SENSITIVE)), label(), "red", [ANSWER])
+    queries = 0
+
+    def count(*_: object) -> None:
+        nonlocal queries
+        queries += 1
+
+    sa.event.listen(engine.sync_engine, "before_cursor_execute", count)
+    tainted = call(("assistant", ANSWER))
+    clean = call(("assistant", "Nothing to see here, move along please."))
+    asked = [(tainted, "red"), (clean, "red"), (tainted, "blue"), (clean, "blue")] * 50
+    taints = await asyncio.gather(*(memory.taint_of(one, tenant) for one, tenant in asked))
+    assert [t.sensitivity is Sensitivity.RESTRICTED for t in taints] == [True, False, False, False] * 50
+    assert queries < 10
+
+
+async def test_a_caller_who_leaves_does_not_disturb_the_others(memory: Lineage) -> None:
+    await memory.remember(call(("user", SENSITIVE)), label(), "t", [ANSWER])
+    tasks = [asyncio.create_task(memory.taint_of(call(("assistant", ANSWER)), "t")) for _ in range(20)]
+    await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(r, asyncio.CancelledError) for r in results[::2])
+    assert all(isinstance(r, Taint) and r.sensitivity is Sensitivity.RESTRICTED for r in results[1::2])

@@ -30,7 +30,7 @@ def upgrade() -> None:
         sa.Column("category", sa.String(64), nullable=False),
         sa.Column("sensitivity", sa.SmallInteger, nullable=False),
         sa.Column("expires_us", sa.BigInteger, nullable=False),
-        sa.PrimaryKeyConstraint("tenant", "digest", "category", name="pk_lineage"),
+        sa.PrimaryKeyConstraint("digest", "tenant", "category", name="pk_lineage"),
     )
     op.create_index("ix_lineage_expires_us", "lineage", ["expires_us"])
 
