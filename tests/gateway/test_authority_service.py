@@ -114,7 +114,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         receipt_holds=ReceiptCheck(REGISTER_KEY.public_key()),
         rate_per_s=1000,
     )
-    service = AuthorityService(authority, record, max_body_bytes=MAX_BODY)
+    service = AuthorityService(authority, record, missing=list, max_body_bytes=MAX_BODY)
     async with serving(service.app, ca.files("server-a")) as server:
         signer = ReceiptSigner(log, entry, log_key)
         yield Bench(ca, tmp_path, policies, log, log_key, signer, authority, record, server)

@@ -334,3 +334,22 @@ def test_a_stream_that_began_in_time_outlives_the_deadline(tmp_path: Path) -> No
             response = gateway.chat(text, stream=True, headers={"x-watershed-deadline-ms": "400"})
             assert response.text.count("data:") == 4
             assert "error" not in response.text
+
+
+def test_without_an_audit_nothing_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from audit.log import AuditLog
+    from runtime.errors import AuditError
+
+    async def full(self: AuditLog, events: Any) -> Any:
+        raise AuditError("the disk is full", retry_after_s=5)
+
+    with running(tmp_path) as gateway:
+        monkeypatch.setattr(AuditLog, "append_all", full)
+        for text in (GENERAL, f"SSN {SSN}"):
+            response = gateway.chat(text)
+            assert response.status_code == 503
+            assert response.json()["error"]["code"] == "audit_unavailable"
+        assert not gateway.cloud.calls
+        assert not gateway.onprem.calls
+        monkeypatch.undo()
+        assert gateway.chat(GENERAL).status_code == 200

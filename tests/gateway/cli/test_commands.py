@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.recorder import recording
+from tests.support.recorder import Received, recording
 
 pytestmark = pytest.mark.system
 
@@ -128,41 +132,46 @@ def test_serve_refuses_to_start_wrong(tmp_path: Path, arguments: tuple[str, ...]
     assert "Traceback" not in done.stderr
 
 
+@contextlib.contextmanager
+def serving(state: Path, cloud_url: str, onprem_url: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A gateway process and its base URL; ended by SIGTERM unless it has ended."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "gateway.cli",
+            "serve",
+            "--port",
+            "0",
+            "--cloud-url",
+            cloud_url,
+            "--onprem-url",
+            onprem_url,
+        ],
+        env=os.environ | {"WATERSHED_STATE_DIR": str(state)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        first = process.stderr.readline()
+        assert first.startswith("Watershed listens on http://127.0.0.1:")
+        yield first.split()[3], process
+    finally:
+        process.terminate()
+        process.wait(20)
+        process.stderr.close()
+
+
 def test_serve_answers_stops_on_sigterm_and_leaves_an_audit_that_verifies(tmp_path: Path) -> None:
-    with recording() as cloud, recording() as onprem:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "gateway.cli",
-                "serve",
-                "--port",
-                "0",
-                "--cloud-url",
-                cloud.url,
-                "--onprem-url",
-                onprem.url,
-            ],
-            env=os.environ | {"WATERSHED_STATE_DIR": str(tmp_path)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stderr is not None
-        try:
-            first = process.stderr.readline()
-            assert first.startswith("Watershed listens on http://127.0.0.1:")
-            url = first.split()[3]
-            body = {"model": "auto", "messages": [{"role": "user", "content": "Name three rivers."}]}
-            response = httpx.post(f"{url}/chat/completions", json=body, timeout=20)
-            assert response.headers["x-watershed-route"] == "cloud"
-            assert "server" not in response.headers
-            second = watershed("serve", "--port", "0", state=tmp_path)
-            assert second.returncode == 2, "two gateways shared one state folder"
-        finally:
-            process.terminate()
-            code = process.wait(20)
-            process.stderr.close()
-    assert code == 0
+    with recording() as cloud, recording() as onprem, serving(tmp_path, cloud.url, onprem.url) as (url, process):
+        body = {"model": "auto", "messages": [{"role": "user", "content": "Name three rivers."}]}
+        response = httpx.post(f"{url}/chat/completions", json=body, timeout=20)
+        assert response.headers["x-watershed-route"] == "cloud"
+        assert "server" not in response.headers
+        second = watershed("serve", "--port", "0", state=tmp_path)
+        assert second.returncode == 2, "two gateways shared one state folder"
+    assert process.returncode == 0
     verified = watershed("audit", "verify", "--json", state=tmp_path)
     assert verified.returncode == 0, verified.stdout
     events = [json.loads(line) for line in watershed("audit", "tail", "--json", state=tmp_path).stdout.splitlines()]
@@ -175,3 +184,36 @@ def test_serve_answers_stops_on_sigterm_and_leaves_an_audit_that_verifies(tmp_pa
     content = segment.read_bytes()
     segment.write_bytes(content.replace(b'"route":"cloud"', b'"route":"onpre"', 1))
     assert watershed("audit", "verify", state=tmp_path).returncode == 1
+
+
+def test_a_gateway_that_is_killed_closes_its_open_requests_when_it_comes_back(tmp_path: Path) -> None:
+    arrived = threading.Event()
+
+    async def silent(_: Received, receive: Any, __: Any) -> None:
+        arrived.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    with recording() as cloud, recording() as onprem:
+        cloud.behaviour = silent
+        with serving(tmp_path, cloud.url, onprem.url) as (url, process):
+            body = {"model": "auto", "messages": [{"role": "user", "content": "Name three rivers."}]}
+
+            def call() -> None:
+                with contextlib.suppress(httpx.HTTPError):
+                    httpx.post(f"{url}/chat/completions", json=body, timeout=20)
+
+            caller = threading.Thread(target=call)
+            caller.start()
+            assert arrived.wait(15)
+            process.kill()
+            process.wait(10)
+            caller.join(10)
+        cloud.behaviour = None
+        with serving(tmp_path, cloud.url, onprem.url):
+            events = [
+                json.loads(line) for line in watershed("audit", "tail", "--json", state=tmp_path).stdout.splitlines()
+            ]
+    closings = [event for event in events if event["type"] == "closing"]
+    assert [closing["outcome"] for closing in closings] == ["interrupted"]
+    assert watershed("audit", "verify", state=tmp_path).returncode == 0
