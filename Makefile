@@ -19,8 +19,7 @@ demo: setup ## Send English and Chinese requests through an embedded gateway and
 test: setup ## Run all tests
 	@uv run --no-sync pytest
 
-test-stack: ## Run the tests that start real Kafka, MariaDB, S3 and HAProxy (installs their clients)
-	@uv sync --quiet --locked --extra onprem --extra stack
+test-stack: setup ## Run the tests that start real Kafka, MariaDB, S3 and HAProxy
 	@uv run --no-sync pytest -m stack
 
 lint: setup ## Ruff, import rules, formatting and types

@@ -9,6 +9,7 @@ its own examples and near-misses, which one test runs for all.
 
 from __future__ import annotations
 
+import abc
 import enum
 import functools
 import importlib
@@ -76,7 +77,7 @@ class Match(msgspec.Struct, frozen=True):
     validation: str
 
 
-class Detector:
+class Detector(abc.ABC):
     """Base of all detectors. Instances are immutable once ``prepare`` has run, and are used by many threads.
 
     Attributes:
@@ -97,19 +98,19 @@ class Detector:
     examples: ClassVar[tuple[str, ...]] = ()
     near_misses: ClassVar[tuple[str, ...]] = ()
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
         """Compile and import what ``find`` needs, once, before the first text."""
 
     def fingerprint(self) -> tuple[str, ...]:
         """What identifies the detector's behaviour, for the classifier's version."""
         return (self.name, *self.prefilters)
 
+    @abc.abstractmethod
     def find(self, text: str, start: int, end: int) -> Iterator[Match]:
         """Matches that begin in ``text[start:end]``; what stands outside may be read as context.
 
         Takes time linear in ``end - start``. May raise anything: the cascade then fails closed.
         """
-        raise NotImplementedError
 
 
 class PatternDetector(Detector):

@@ -13,17 +13,19 @@ import functools
 import hashlib
 import itertools
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from classifiers import registry
-from classifiers.base import Detector, Entity, Match
-from classifiers.decode import DECODERS, MAX_DEPTH, Decoder
+from classifiers import language, registry
+from classifiers.base import Detector, Entity, Match, Verdict
+from classifiers.decode import DECODERS, MAX_DEPTH, PROOFS, Decoder
 from classifiers.label import Finding, Label, Segment, Sensitivity, Unscanned
 from classifiers.scan import Probe, Scanner, Window
 from classifiers.structure import words
 from classifiers.text import Reading, ReadingBuilder, normalise
+from classifiers.tokens import UndecodedError
 
 _NAMED_VALUES = frozenset({"metadata", "number"})
 
@@ -52,7 +54,7 @@ class Explanation(msgspec.Struct, frozen=True):
         validation: ``valid``, ``unchecked``, ``failed`` or ``decoy``.
         raw_score: the score before context.
         reading: how the text was read: empty for as written, else the decoding.
-        counted: whether the score reaches the entity's threshold.
+        counted: whether the score reaches the entity's threshold, and a guessed reading is proved.
     """
 
     entity_type: str
@@ -80,19 +82,27 @@ class _Located(msgspec.Struct, frozen=True):
 
     @property
     def counted(self) -> bool:
-        return self.match.score >= self.entity.threshold
+        return self.match.score >= self.entity.threshold and self._proved
+
+    @property
+    def _proved(self) -> bool:
+        proof = PROOFS.get(self.reading.how)
+        if proof is None or self.match.context or self.entity.category == "credential":
+            return True
+        return self.match.validation == Verdict.VALID.value and self.match.raw_score >= proof
 
 
 class _Pass:
-    """The state of one call: what is spent, what ran, what could not be scanned."""
+    """The state of one call: what is spent, what ran, what could not be scanned, whether a language is unverified."""
 
-    __slots__ = ("_clock", "_deadline_ns", "ran", "unscanned")
+    __slots__ = ("_clock", "_deadline_ns", "ran", "unscanned", "unverified")
 
     def __init__(self, clock: Callable[[], int], allowance_ns: int) -> None:
         self._clock = clock
         self._deadline_ns = clock() + allowance_ns
         self.ran: set[int] = set()
         self.unscanned: list[Unscanned] = []
+        self.unverified = False
 
     def spent(self, pointer: str) -> bool:
         """Whether the budget is gone; if so the segment is marked."""
@@ -141,7 +151,9 @@ class Classifier:
             entity.entity_type: entity for detector in self._detectors for entity in detector.entities
         }
         probes = [Probe(detector.prefilters, *detector.reach) for detector in self._detectors]
-        self._scanner = Scanner([*probes, *(Probe(decoder.probes, once=True) for decoder in DECODERS)])
+        probes += [Probe(decoder.probes, once=True) for decoder in DECODERS]
+        self._language = len(probes)
+        self._scanner = Scanner([*probes, Probe(language.PROBES, once=True)])
         self._names = frozenset(detector.name for detector in self._detectors)
         self._parted = functools.lru_cache(maxsize=1024)(self._part)
         self.version = _version(self._detectors)
@@ -169,6 +181,7 @@ class Classifier:
             ran=ran,
             gated=gated,
             unscanned=tuple(work.unscanned),
+            unverified_language=work.unverified,
             classifier=self.version,
         )
 
@@ -197,6 +210,9 @@ class Classifier:
                 # Not one detector could look: their silence means nothing.
                 work.fail(segment.pointer, "detector_failed")
                 continue
+            told = hits.pop(self._language, None) is not None
+            if reading.how not in PROOFS and not work.unverified:
+                work.unverified = _is_unverified(reading.text if reading.depth else segment.text, told=told)
             for owner, windows in hits.items():
                 if work.spent(segment.pointer):
                     return located
@@ -204,8 +220,10 @@ class Classifier:
                     if owner < len(self._detectors):
                         work.ran.add(owner)
                         located += self._found(self._detectors[owner], reading, windows, work, segment.pointer)
-                    elif reading.depth < MAX_DEPTH:
+                    elif reading.how not in PROOFS:
                         readings += _decoded(DECODERS[owner - len(self._detectors)], reading)
+                except UndecodedError:
+                    work.fail(segment.pointer, "undecoded")
                 except Exception:
                     work.fail(segment.pointer, "detector_failed")
         return located
@@ -235,9 +253,21 @@ class Classifier:
         return names, self._names - names
 
 
+def _is_unverified(text: str, *, told: bool) -> bool:
+    """``told``: the scan met function words of other languages. Letters beyond ASCII are looked at without."""
+    return language.in_other_script(text) or (
+        (told or language.has_accents(text)) and language.in_other_language(unicodedata.normalize("NFC", text))
+    )
+
+
 def _decoded(decoder: Decoder, reading: Reading) -> Iterator[Reading]:
+    """What ``decoder`` reads in ``reading``. Raises UndecodedError where that is closed and lies too deep to be looked at."""
+    if reading.how in decoder.skips or (reading.depth >= MAX_DEPTH and not decoder.closed):
+        return
     child = decoder.decode(reading, reading.depth + 1)
     if child is not None:
+        if child.depth > MAX_DEPTH:
+            raise UndecodedError
         yield normalise(child)
 
 
@@ -261,36 +291,51 @@ def _resolved(located: list[_Located]) -> list[_Located]:
     counted = [found for found in located if found.counted]
     if len(counted) < 2:
         return counted
-    readings = itertools.groupby(counted, key=lambda found: id(found.reading))
-    inner = [
-        found
-        for _, group in readings
-        for found in _outermost(group, lambda f: (f.match.start, f.match.end), lambda _: "")
-    ]
-    return _outermost(inner, lambda f: (f.start, f.end), lambda f: f.entity.category)
+    inner: list[_Located] = []
+    repeated: set[tuple[str, int, int]] = set()
+    for _, group in itertools.groupby(counted, key=lambda found: id(found.reading)):
+        kept, covered = _outermost(group, lambda f: (f.match.start, f.match.end), lambda _: "")
+        inner += kept
+        repeated |= {_place(found) for found in covered}
+    # What stood inside something larger in one reading may stand alone in another that was cut there.
+    alone = [found for found in inner if _place(found) not in repeated]
+    return _outermost(alone, lambda f: (f.start, f.end), lambda f: f.entity.category)[0]
+
+
+def _place(found: _Located) -> tuple[str, int, int]:
+    return found.match.entity_type, found.start, found.end
 
 
 def _outermost(
     located: Iterable[_Located],
     extent: Callable[[_Located], tuple[int, int]],
     kind: Callable[[_Located], str],
-) -> list[_Located]:
-    """By position, those that lie in no other one of their kind that is as sensitive; of equals the surest."""
+) -> tuple[list[_Located], list[_Located]]:
+    """By position, those that lie in no other one of their kind that is as sensitive; of equals the surest.
+
+    Beside them those that lie in one with a larger extent in the original text.
+    """
 
     def order(found: _Located) -> tuple[int, int, int, float]:
         start, end = extent(found)
         return start, -end, -found.entity.sensitivity, -found.match.score
 
     kept: list[_Located] = []
-    reached: dict[tuple[str, Sensitivity], int] = {}
+    covered: list[_Located] = []
+    reached: dict[tuple[str, Sensitivity], _Located] = {}
     for found in sorted(located, key=order):
-        _, end = extent(found)
         level = found.entity.sensitivity
-        if any(kind(found) == other and level <= above and end <= to for (other, above), to in reached.items()):
-            continue
-        reached[kind(found), level] = end
-        kept.append(found)
-    return kept
+        covers = [
+            other
+            for (of_kind, above), other in reached.items()
+            if of_kind == kind(found) and level <= above and extent(found)[1] <= extent(other)[1]
+        ]
+        if not covers:
+            reached[kind(found), level] = found
+            kept.append(found)
+        elif any((other.start, other.end) != (found.start, found.end) for other in covers):
+            covered.append(found)
+    return kept, covered
 
 
 def _finding(found: _Located, pointer: str) -> Finding:
@@ -316,6 +361,8 @@ def _explanation(found: _Located) -> Explanation:
 
 def _version(detectors: Iterable[Detector]) -> str:
     digest = hashlib.sha256()
+    for decoder in DECODERS:
+        digest.update(repr((decoder.name, decoder.probes, decoder.proof, MAX_DEPTH)).encode())
     for detector in detectors:
         digest.update(repr(detector.fingerprint()).encode())
         for entity in detector.entities:

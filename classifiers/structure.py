@@ -9,6 +9,8 @@ Fragments count too: the text need not be one valid document, and what stands ar
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from classifiers.text import Reading, ReadingBuilder
 
@@ -22,6 +24,9 @@ _TOKEN = re.compile(
 _ESCAPE = re.compile(r'\\(?:u([0-9A-Fa-f]{4})|(["\\/bfnrt]))')
 _PLAIN = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _WORD_BREAK = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[_.\-]+")
+# Without a number in it a value is told by its own words, except for secrets.
+_DIGIT = re.compile(r"\d")
+_SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|credential|密码|密碼|口令|密钥", re.IGNORECASE)
 _KEYS_IN_CONTEXT = 2
 _MAX_DEPTH = 128
 
@@ -57,6 +62,33 @@ def read_json(parent: Reading, depth: int) -> Reading | None:
             builder.decoded("\n", found.end(), found.end())
             empty = False
     return None if empty else builder.reading(parent=parent, depth=depth, how="json")
+
+
+class Field(NamedTuple):
+    """A value and what it is called.
+
+    Attributes:
+        name: as written; its extent in the source is ``extent``.
+        value: as written, from ``start`` on in the source.
+    """
+
+    name: str
+    extent: tuple[int, int]
+    value: str
+    start: int
+
+
+def write_fields(fields: Iterable[Field], *, parent: Reading, depth: int, how: str) -> Reading | None:
+    """A reading with a line ``name: value`` for each field that could say more so, or None where there is none."""
+    builder = ReadingBuilder()
+    empty = True
+    for name, extent, value, start in fields:
+        if value and (_DIGIT.search(value) or _SECRET_NAME.search(name)):
+            builder.decoded(words(name) + ": ", *extent)
+            builder.copied(value, start)
+            builder.decoded("\n", start + len(value) - 1, start + len(value))
+            empty = False
+    return None if empty else builder.reading(parent=parent, depth=depth, how=how)
 
 
 def words(name: str) -> str:

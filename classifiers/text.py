@@ -4,8 +4,8 @@
         ▲                      │                   │
         └──────── locate ──────┴────── locate ─────┘
 
-Detectors look at one spelling only: full-width and styled characters become plain ones (NFKC), unusual spaces and dashes
-become ``' '`` and ``'-'``, invisible characters vanish. A reading keeps where each of its characters came from, so that a
+Detectors look at one spelling only: full-width and styled characters become plain ones (NFKC), look-alikes of other scripts
+Latin, unusual spaces and dashes ``' '`` and ``'-'``, and invisible characters vanish. A reading keeps where each of its characters came from, so that a
 finding always points into the original text, in Unicode code points.
 """
 
@@ -15,6 +15,8 @@ import re
 import unicodedata
 from array import array
 from collections.abc import Callable
+
+from classifiers.confusables import LOOK_ALIKES
 
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\ufe58\ufe63\uff0d"
 _SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
@@ -38,8 +40,7 @@ class _Table(dict[int, str]):
             folded = unicodedata.normalize("NFKC", character)
             plain = folded if len(folded) == 1 else character
             decimal = unicodedata.decimal(plain, None)
-            if decimal is not None:
-                plain = str(decimal)
+            plain = str(decimal) if decimal is not None else LOOK_ALIKES.get(ord(plain), plain)
         # The higher planes are large: a hostile text must not fill the table with what maps to itself.
         if code <= 0xFFFF or plain != character:
             self[code] = plain

@@ -84,7 +84,7 @@ class Bridge:
 
     async def start(self) -> None:
         """Begin to listen for answers; needed before ``send``."""
-        answers = self._transport.follow(RESPONSES, [self._reply_to.partition])
+        answers = await self._transport.follow(RESPONSES, [self._reply_to.partition])
         self._main = asyncio.create_task(self._run(answers), name="bridge")
 
     async def aclose(self) -> None:

@@ -1,7 +1,7 @@
 """The messages of the crossing: a fixed header outside the seal, msgpack inside.
 
     ┌ header, 30 bytes, authenticated ──────────────────┐┌ sealed ───────────────────────────────┐
-    │ schema u16 │ message id 16 │ deadline u64 │ epoch u32 ││ request, answer chunk; or a cancellation's tag │
+    │ schema u16 │ message id 16 │ deadline u64 │ epoch u32 ││ request, answer chunk; or a tag, a signature   │
 
 Nothing else stands outside (TRUST.md, rule 2). The high byte of the schema names the suite, the low byte the message.
 The message id is a hash of the clearance's id: random to whoever has no clearance, yet a used clearance can be known by
@@ -31,6 +31,7 @@ class Schema(IntEnum):
     INTL_REQUEST = 0x0101
     INTL_ANSWER = 0x0102
     INTL_CANCEL = 0x0103
+    INTL_EPOCH = 0x0104
 
 
 class Header(msgspec.Struct, frozen=True):

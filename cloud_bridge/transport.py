@@ -1,7 +1,7 @@
 """What carries messages, shaped after Kafka: topics with partitions, offsets, a committed position.
 
-``InProcessTransport`` is the embedded mode's; the stack puts Kafka behind the same protocol. Messages, sealing and
-checks do not know which.
+``InProcessTransport`` is the embedded mode's; ``kafka.KafkaTransport`` is the stack's. Messages, sealing and checks do
+not know which.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import hmac
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -22,7 +22,7 @@ RESPONSES = "watershed.inference.responses"
 CONTROL = "watershed.control"
 _SHARED = frozenset({REQUESTS})  # topics whose records wait for a subscriber; the others are only followed
 RESPONSE_PARTITIONS = 64
-REQUEST_PARTITIONS = 16
+REQUEST_PARTITIONS = 12
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -32,13 +32,20 @@ class Record(msgspec.Struct, frozen=True):
     value: bytes
 
 
+Earlier = Callable[[Record], None]
+
+
 class Consumer(Protocol):
     async def get(self) -> Record:
         """The next record; waits without a limit, its owner cancels it."""
         ...
 
     async def commit(self, record: Record) -> None:
-        """After this the record, and those before it in its partition, are never given out again."""
+        """After this the record, and those before it in its partition, are never given out again.
+
+        Raises:
+            TargetError: ``partition_lost``: the record may have gone, or go, to another subscriber; leave it alone.
+        """
         ...
 
     async def aclose(self) -> None: ...
@@ -49,15 +56,21 @@ class Transport(Protocol):
         """Hand over a message; returns its offset once it is accepted. ``deadline``: ``time.monotonic()`` seconds.
 
         Raises:
-            TargetError: not accepted by the deadline.
+            TargetError: not accepted by the deadline; it may still arrive.
+            PayloadTooLargeError: larger than the transport carries.
         """
         ...
 
-    def subscribe(self, topic: str, partitions: Sequence[int]) -> Consumer:
-        """Share the work: each record goes to one subscriber, from the first that was not committed."""
+    async def subscribe(self, topic: str, partitions: Sequence[int], *, earlier: Earlier) -> Consumer:
+        """Share the work: each record goes to one subscriber, from the first that was not committed.
+
+        Args:
+            earlier: is shown, before anything of a partition is given out, the records of a clearance's lifetime that
+                others have committed there, so that what they used is known.
+        """
         ...
 
-    def follow(self, topic: str, partitions: Sequence[int]) -> Consumer:
+    async def follow(self, topic: str, partitions: Sequence[int]) -> Consumer:
         """Read along: every record from now on, whoever else reads it; there is nothing to commit."""
         ...
 
@@ -90,13 +103,14 @@ class InProcessTransport:
                 raise TargetError("the bridge is full", code="bridge_full", retry_after_s=1.0) from None
         return target.append(value)
 
-    def subscribe(self, topic: str, partitions: Sequence[int]) -> _Consumer:
+    async def subscribe(self, topic: str, partitions: Sequence[int], *, earlier: Earlier) -> _Consumer:
+        """``earlier`` sees nothing: what was committed is gone. A worker's successor takes over its verifier."""
         consumer = _Consumer([self._partition(topic, number) for number in partitions])
         for partition in consumer.partitions:
             partition.give_to(consumer)
         return consumer
 
-    def follow(self, topic: str, partitions: Sequence[int]) -> _Consumer:
+    async def follow(self, topic: str, partitions: Sequence[int]) -> _Consumer:
         consumer = _Consumer([self._partition(topic, number) for number in partitions])
         for partition in consumer.partitions:
             partition.followers.append(consumer)

@@ -4,8 +4,9 @@
                                                           │ chunks
     responses ◀─ Head, Body…, End │ Fault ◀─ seal ◀───────┘      and a Beat each 500 ms
 
-The offset is committed before the provider is called, and nothing is ever tried again: retries are the gateway's, which
-alone knows what its caller has seen. A message that does not open gets no answer, since nobody is known to have sent it.
+The offset is committed before the provider is called (a record whose commit fails is left alone), and nothing is ever
+tried again: retries are the gateway's, which alone knows what its caller has seen. A message that does not open gets no
+answer, since nobody is known to have sent it.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from prometheus_client import Counter
 from cloud_bridge.answer import AnswerStream
 from cloud_bridge.clearance import ClearanceVerifier
 from cloud_bridge.crossing import returned_headers
+from cloud_bridge.earlier import EarlierMessages
+from cloud_bridge.epochs import EpochWatch, OneProcess
 from cloud_bridge.messages import Schema, SealedCall, decode_call, message_id_of, read_header
 from cloud_bridge.providers.base import Provider
 from cloud_bridge.sealing import OpenedRequest, check_cancellation, open_request
 from cloud_bridge.transport import CONTROL, REQUESTS, Consumer, Record, Transport
-from runtime.errors import ClearanceError, DeadlineExceededError, SealingError, WatershedError
+from runtime.errors import ClearanceError, DeadlineExceededError, SealingError, TargetError, WatershedError
 from runtime.http import HttpRequest, Sender
 from runtime.ids import now_us
 from runtime.telemetry import REGISTRY
@@ -35,6 +38,8 @@ from runtime.telemetry import REGISTRY
 BEAT_S = 0.5
 CALLS_IN_FLIGHT = 64
 _EARLY_CANCELLATIONS = 4096
+_AGAIN_S = 1.0
+_EPOCH = Schema.INTL_EPOCH.to_bytes(2, "big")
 
 CALLS = Counter(
     "watershed_worker_calls_total", "Messages a cloud worker took, by outcome.", ["outcome"], registry=REGISTRY
@@ -49,6 +54,7 @@ class Worker:
         keys: the pool's private keys by epoch.
         verifier: this pool's; hand it on to a worker that replaces this one in the same process.
         sender: how the provider is reached: ``HttpClient.send``, or an in-process model for the stand-in.
+        epochs: the pool's minimum key epoch; while it is not fresh the worker takes nothing (calls in flight go on).
         beat_s: seconds between signs of life of a call.
     """
 
@@ -61,6 +67,7 @@ class Worker:
         verifier: ClearanceVerifier,
         provider: Provider,
         sender: Sender,
+        epochs: EpochWatch | None = None,
         calls_in_flight: int = CALLS_IN_FLIGHT,
         beat_s: float = BEAT_S,
         clock_us: Callable[[], int] = now_us,
@@ -71,6 +78,8 @@ class Worker:
         self._verifier = verifier
         self._provider = provider
         self._sender = sender
+        self._epochs = epochs or OneProcess()
+        self._earlier = EarlierMessages(clock_us)
         self._slots = asyncio.Semaphore(calls_in_flight)
         self._beat_s = beat_s
         self._clock_us = clock_us
@@ -93,7 +102,8 @@ class Worker:
 
     async def start(self) -> None:
         """Begin to take requests; what was published before is waiting."""
-        self._main = asyncio.create_task(self._run(), name="cloud worker")
+        control = await self._transport.follow(CONTROL, [0])
+        self._main = asyncio.create_task(self._run(control), name="cloud worker")
 
     async def aclose(self) -> None:
         """Stop taking requests and break off the calls in flight; their gateways notice within the silence limit."""
@@ -101,42 +111,77 @@ class Worker:
             self._main.cancel()
             await asyncio.gather(self._main, return_exceptions=True)
 
-    async def _run(self) -> None:
-        requests = self._transport.subscribe(REQUESTS, self._partitions)
-        control = self._transport.follow(CONTROL, [0])
+    async def _run(self, control: Consumer) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._take_cancellations(control))
+                tasks.create_task(self._take_control(control))
                 while True:
-                    await self._slots.acquire()
-                    record = await requests.get()
-                    await requests.commit(record)
-                    tasks.create_task(self._serve(record)).add_done_callback(lambda _: self._slots.release())
+                    await self._epochs.fresh()
+                    try:
+                        await self._take_requests(tasks)
+                    except TargetError as error:
+                        _log.warning("the brokers give no requests", code=error.code)
+                        await asyncio.sleep(_AGAIN_S)
         except Exception as error:
             _log.error("the cloud worker stopped", error=type(error).__name__)
             raise
         finally:
-            await requests.aclose()
             await control.aclose()
 
-    async def _take_cancellations(self, control: Consumer) -> None:
-        while True:
-            record = await control.get()
-            try:
-                message_id = read_header(record.value, Schema.INTL_CANCEL).message_id
-                call = self._calls.get(message_id)
-                if call is not None:
-                    task, secret = call
-                    check_cancellation(record.value, secret)
-                    task.cancel()
+    async def _take_requests(self, tasks: asyncio.TaskGroup) -> None:
+        """Serve until the minimum epoch is no longer fresh; then leave the partitions to others."""
+        requests = await self._transport.subscribe(REQUESTS, self._partitions, earlier=self._earlier.note)
+        try:
+            while True:
+                await self._slots.acquire()
+                record = await self._next(requests)
+                if record is None:
+                    self._slots.release()
+                    return
+                try:
+                    await requests.commit(record)
+                except TargetError as error:
+                    CALLS.labels(error.code).inc()
+                    self._slots.release()
                     continue
+                tasks.create_task(self._serve(record)).add_done_callback(lambda _: self._slots.release())
+        finally:
+            await requests.aclose()
+
+    async def _next(self, requests: Consumer) -> Record | None:
+        """The next request, None once the worker must stop."""
+        while (remaining_s := self._epochs.fresh_for_s()) is None or remaining_s > 0:
+            try:
+                async with asyncio.timeout(remaining_s):
+                    return await requests.get()
+            except TimeoutError:
+                continue  # a notice may have come meanwhile
+        _log.warning("the cloud worker takes no requests: it hears no minimum epoch")
+        return None
+
+    async def _take_control(self, control: Consumer) -> None:
+        while True:
+            message = (await control.get()).value
+            try:
+                if message[:2] == _EPOCH:
+                    self._epochs.take(message)
+                else:
+                    self._take_cancellation(message)
             except SealingError as error:
                 CALLS.labels(error.code).inc()
-                continue
-            # It may have overtaken its request; whether it is genuine can be told once that is here.
-            if len(self._cancelled_early) >= _EARLY_CANCELLATIONS:
-                del self._cancelled_early[next(iter(self._cancelled_early))]
-            self._cancelled_early[message_id] = record.value
+
+    def _take_cancellation(self, message: bytes) -> None:
+        message_id = read_header(message, Schema.INTL_CANCEL).message_id
+        call = self._calls.get(message_id)
+        if call is not None:
+            task, secret = call
+            check_cancellation(message, secret)
+            task.cancel()
+            return
+        # It may have overtaken its request; whether it is genuine can be told once that is here.
+        if len(self._cancelled_early) >= _EARLY_CANCELLATIONS:
+            del self._cancelled_early[next(iter(self._cancelled_early))]
+        self._cancelled_early[message_id] = message
 
     async def _serve(self, record: Record) -> None:
         """Take one message to its end; whatever happens to it, the worker goes on."""
@@ -154,6 +199,7 @@ class Worker:
         CALLS.labels(outcome).inc()
 
     async def _take(self, record: Record) -> str:
+        self._epochs.check(read_header(record.value, Schema.INTL_REQUEST).key_epoch)
         opened = open_request(record.value, self._keys)
         call = decode_call(opened.payload)
         answer = AnswerStream(self._transport, opened, call.reply_to)
@@ -185,6 +231,7 @@ class Worker:
             raise DeadlineExceededError("the deadline passed before the worker had the request")
         if header.message_id != message_id_of(call.clearance):
             raise ClearanceError("the message is not the clearance's", code="clearance_mismatch")
+        self._earlier.check(header.message_id)
         crossing = call.crossing(topic=record.topic, partition=record.partition, deadline_us=header.deadline_us)
         self._verifier.verify(call.clearance, crossing)
 

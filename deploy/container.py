@@ -13,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-from deploy import certificates, topology
+from deploy import certificates, keys, topology
 from deploy.native import s3
 from deploy.native.drivers import DRIVERS
 from deploy.site import Site, listeners
@@ -41,6 +41,7 @@ def setup(place: Site) -> None:
     """Issue what is missing or due and hand it to the account that services run as."""
     certificates.issue(place.certificates_dir, place.topology.identities())
     s3.make_keys(place)
+    keys.distribute(place.certificates_dir, place.topology)
     for identity in place.topology.identities():
         folder = place.files(identity.name).folder
         for path in (folder, *folder.rglob("*")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -30,6 +31,7 @@ class Site(msgspec.Struct, frozen=True):
         ports: number by ``service/port``.
         hosts: host by service; a service not named here answers on ``host``.
         bind: the address that services listen on.
+        options: settings of our own processes that the operator chose, by their names: URLs of the zones, the policy.
     """
 
     topology: Topology
@@ -39,10 +41,16 @@ class Site(msgspec.Struct, frozen=True):
     host: str = "127.0.0.1"
     hosts: Mapping[str, str] = {}
     bind: str = "127.0.0.1"
+    options: Mapping[str, str] = {}
 
     @property
     def certificates_dir(self) -> Path:
         return self.root / "certificates"
+
+    @property
+    def audit_root(self) -> Path:
+        """Audit logs of every process on this host, under one register."""
+        return self.root / "audit"
 
     @property
     def logs(self) -> Path:
@@ -80,11 +88,17 @@ class Site(msgspec.Struct, frozen=True):
         """Kafka's ``bootstrap.servers`` for clients."""
         return ",".join(str(self.advertised(broker)) for broker in self.topology.of(Kind.BROKER))
 
-    def database_urls(self, user: str) -> list[str]:
-        """SQLAlchemy URLs of the database nodes for the identity ``user``; write to one at a time, the first that answers."""
-        return [
-            f"mysql+pymysql://{user}@{self.address(node, 'sql')}/watershed" for node in self.topology.of(Kind.MARIADB)
-        ]
+    def database_url(self, user: str) -> str:
+        """The databases for the identity ``user``, as ``runtime.database`` takes them: one is written to at a time, the
+        first that answers."""
+        files = self.files(user)
+        first, *others = (self.address(node, "sql") for node in self.topology.of(Kind.MARIADB))
+        query = [("identity", files.identity), ("ca", files.ca), *(("standby", other) for other in others)]
+        return f"mysql+pymysql://{user}@{first}/watershed?{urlencode(query)}"
+
+    def https_url(self, service: Service) -> str:
+        """Where others reach a process of ours."""
+        return f"https://{self.address(service, 'https')}"
 
     def object_store_url(self) -> str:
         (store,) = self.topology.of(Kind.OBJECT_STORE)

@@ -84,6 +84,8 @@ class Secret(StrEnum):
 
     CLEARANCE_SIGNING = "clearance-signing"
     AUDIT_SIGNING = "audit-signing"
+    REGISTER_SIGNING = "register-signing"
+    WITNESS_SIGNING = "witness-signing"
     LINEAGE = "lineage"
     STORAGE = "storage"
     VAULT = "vault"
@@ -97,6 +99,8 @@ class Secret(StrEnum):
 ONPREM_SECRETS = frozenset(
     {
         Secret.CLEARANCE_SIGNING,
+        Secret.REGISTER_SIGNING,
+        Secret.WITNESS_SIGNING,
         Secret.LINEAGE,
         Secret.STORAGE,
         Secret.VAULT,
@@ -253,13 +257,13 @@ def _assemble(
     kafka = tuple(broker.name for broker in brokers)
     sql = tuple(database.name for database in databases)
     nodes = tuple(_node(f"node-{letter}", az, sql) for letter, az in sites)
-    workers = tuple(_worker(f"worker-{letter}", az, (*kafka, store.name)) for letter, az in sites)
-    clearance = _clearance((*sql,))
-    witness = _witness((*kafka, *sql, store.name))
-    gateway_needs = (*kafka, *sql, clearance.name, witness.name)
+    workers = tuple(_worker(f"worker-{letter}", az, kafka) for letter, az in sites)
+    witness = _witness(())
+    clearance = _clearance((*kafka, witness.name))
+    gateway_needs = (*kafka, *sql, clearance.name, witness.name, *(node.name for node in nodes))
     gateways = tuple(_gateway(f"gateway-{letter}", az, gateway_needs) for letter, az in sites)
     haproxy = _haproxy()
-    return Topology(name, (*brokers, *databases, store, clearance, witness, *nodes, *workers, *gateways, haproxy))
+    return Topology(name, (*brokers, *databases, store, witness, clearance, *nodes, *workers, *gateways, haproxy))
 
 
 def _broker(name: str, az: AvailabilityZone) -> Service:
@@ -338,13 +342,12 @@ def _clearance(needs: tuple[str, ...]) -> Service:
         zone=Zone.ONPREM,
         az=A,
         ports=(Port("https", 8444),),
-        health=Health(within_s=20, port="https", path="/readyz"),
+        health=Health(within_s=60, port="https", path="/readyz"),
         memory_mb=192,
         networks=(Network.ONPREM,),
         needs=needs,
-        secrets=(Secret.CLEARANCE_SIGNING, Secret.AUDIT_SIGNING, Secret.POLICY_BUNDLE),
+        secrets=(Secret.CLEARANCE_SIGNING, Secret.AUDIT_SIGNING, Secret.REGISTER_SIGNING, Secret.POLICY_BUNDLE),
         command=("clear",),
-        ready=False,
     )
 
 
@@ -355,13 +358,12 @@ def _witness(needs: tuple[str, ...]) -> Service:
         zone=Zone.ONPREM,
         az=W,
         ports=(Port("https", 8445),),
-        health=Health(within_s=20, port="https", path="/readyz"),
+        health=Health(within_s=60, port="https", path="/readyz"),
         memory_mb=128,
         networks=(Network.ONPREM, Network.CROSSING),
         needs=needs,
-        secrets=(Secret.AUDIT_SIGNING, Secret.OBJECTS),
+        secrets=(Secret.WITNESS_SIGNING, Secret.OBJECTS),
         command=("witness",),
-        ready=False,
     )
 
 
@@ -380,7 +382,6 @@ def _node(name: str, az: AvailabilityZone, needs: tuple[str, ...]) -> Service:
         # One thread a node, or torch starves the brokers of a small machine.
         environment=(("OMP_NUM_THREADS", "1"),),
         command=("node",),
-        ready=False,
     )
 
 
@@ -391,13 +392,12 @@ def _worker(name: str, az: AvailabilityZone, needs: tuple[str, ...]) -> Service:
         zone=Zone.CLOUD,
         az=az,
         ports=(Port("https", 8447),),
-        health=Health(within_s=20, port="https", path="/readyz"),
+        health=Health(within_s=60, port="https", path="/readyz"),
         memory_mb=192,
         networks=(Network.CROSSING, Network.CLOUD),
         needs=needs,
         secrets=(Secret.CLOUD_SEALING, Secret.PROVIDER, Secret.AUDIT_SIGNING, Secret.OBJECTS),
         command=("worker",),
-        ready=False,
     )
 
 
@@ -408,12 +408,13 @@ def _gateway(name: str, az: AvailabilityZone, needs: tuple[str, ...]) -> Service
         zone=Zone.ONPREM,
         az=az,
         ports=(Port("https", 8443), Port("admin", 9443)),
-        health=Health(within_s=30, port="https", path="/readyz"),
+        health=Health(within_s=60, port="https", path="/readyz"),
         memory_mb=320,
         networks=(Network.EDGE, Network.ONPREM, Network.CROSSING),
         needs=needs,
         secrets=(
             Secret.AUDIT_SIGNING,
+            Secret.REGISTER_SIGNING,
             Secret.LINEAGE,
             Secret.VAULT,
             Secret.POLICY_BUNDLE,
@@ -421,7 +422,6 @@ def _gateway(name: str, az: AvailabilityZone, needs: tuple[str, ...]) -> Service
             Secret.OBJECTS,
         ),
         command=("serve",),
-        ready=False,
     )
 
 

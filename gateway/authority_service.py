@@ -10,6 +10,7 @@ the authority's log and the gateways' can be held against each other, and neithe
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -58,14 +59,22 @@ class AuthorityService:
     Args:
         authority: its ``receipt_holds`` is a ``gateway.attestation.ReceiptCheck``.
         record: the authority's own audit log.
+        missing: what the process is still waiting for; nothing once it is ready.
         max_body_bytes: of the request that is to cross.
     """
 
-    def __init__(self, authority: ClearanceAuthority, record: Record, *, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        authority: ClearanceAuthority,
+        record: Record,
+        *,
+        missing: Callable[[], list[str]],
+        max_body_bytes: int,
+    ) -> None:
         self._authority = authority
         self._record = record
         self.app = Service(
-            {CLEAR: self._clear}, roles=ROLES, missing=list, max_body_bytes=max_body_bytes + ENVELOPE_BYTES
+            {CLEAR: self._clear}, roles=ROLES, missing=missing, max_body_bytes=max_body_bytes + ENVELOPE_BYTES
         )
 
     async def _clear(self, peer: Peer, body: bytes) -> bytes:

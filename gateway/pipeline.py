@@ -159,7 +159,7 @@ class Pipeline:
             x.target = target.name
             try:
                 request = await self.render(x, call, target)
-                crossing, clearance = await self.clear(x, target, request, decision, proof, call.stream)
+                crossing, clearance = await self.clear(x, call, target, request, decision, proof)
                 passage = Passage(request, general, x.deadline, crossing, clearance)
                 async with asyncio.timeout(x.remaining_s()):
                     response = await target.send(passage, x.whole_by)
@@ -185,13 +185,13 @@ class Pipeline:
         if model != call.model:
             edits |= call.wire.model_edit(model)
         if target.crosses:
-            edits |= call.wire.crossing_edits(call, self._lineage.conversation_token(call, x.caller.tenant))
+            edits |= call.wire.crossing_edits(call, self._conversation(x, call))
         return HttpRequest(
             "POST", target.url_for(call.wire.path), _EVENTS if call.stream else _JSON, call.with_edits(edits).body
         )
 
     async def clear(
-        self, x: Exchange, target: Target, request: HttpRequest, decision: Decision, proof: DecisionProof, stream: bool
+        self, x: Exchange, call: Call, target: Target, request: HttpRequest, decision: Decision, proof: DecisionProof
     ) -> tuple[Crossing | None, Clearance | None]:
         """For a crossing: a clearance over exactly these bytes, its event durable before the first of them leaves."""
         if not target.crosses:
@@ -204,9 +204,9 @@ class Pipeline:
             recipient=target.recipient,
             attempt=x.attempts,
             request=request,
-            stream=stream,
+            stream=call.stream,
             topic=target.topic,
-            partition=0,
+            partition=target.partition_for(self._conversation(x, call)),
             deadline_us=now_us() + int((x.whole_by - time.monotonic()) * 1_000_000),
         )
         try:
@@ -216,6 +216,9 @@ class Pipeline:
             raise
         await self._recorder.clearance(x, crossing, clearance)
         return crossing, clearance
+
+    def _conversation(self, x: Exchange, call: Call) -> str:
+        return self._lineage.conversation_token(call, x.caller.tenant)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

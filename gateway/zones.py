@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from cloud_bridge.clearance import Clearance
-from cloud_bridge.client import Bridge
 from cloud_bridge.crossing import Crossing
 from gateway.hold import Capacity
 from local_inference.node import PRIORITY_HEADER
@@ -52,6 +52,10 @@ class Target(Protocol):
     recipient: str
     crosses: bool
     topic: str  # of the crossing; empty at home
+
+    def partition_for(self, conversation: str) -> int:
+        """The topic's partition for a conversation, named by a keyed token that tells nothing."""
+        ...
 
     def url_for(self, path: str) -> str:
         """Where a request to our ``path`` (``/v1/…``) goes."""
@@ -93,6 +97,9 @@ class OnPremTarget:
         self._default_model = default_model
         self._capacity = capacity
         self._hold_s = hold_s
+
+    def partition_for(self, conversation: str) -> int:
+        return 0
 
     def url_for(self, path: str) -> str:
         return path
@@ -153,6 +160,12 @@ class OnPremTarget:
             pause_s = min(pause_s * 2, 1.0)
 
 
+class Crossings(Protocol):
+    """``cloud_bridge.client.Bridge``, or what stands for the one in force."""
+
+    async def send(self, crossing: Crossing, clearance: Clearance | None, deadline: float) -> HttpResponse: ...
+
+
 class CloudTarget:
     """A recipient outside, reached over the bridge only."""
 
@@ -160,14 +173,26 @@ class CloudTarget:
     crosses = True
 
     def __init__(
-        self, name: str, recipient: str, bridge: Bridge, *, base_url: str, model_for: Callable[[str], str], topic: str
+        self,
+        name: str,
+        recipient: str,
+        bridge: Crossings,
+        *,
+        base_url: str,
+        model_for: Callable[[str], str],
+        topic: str,
+        partitions: int = 1,
     ) -> None:
         self.name = name
         self.recipient = recipient
         self._base_url = base_url
         self.topic = topic
+        self._partitions = partitions
         self._bridge = bridge
         self._model_for = model_for
+
+    def partition_for(self, conversation: str) -> int:
+        return zlib.crc32(conversation.encode()) % self._partitions
 
     def url_for(self, path: str) -> str:
         return self._base_url + path.removeprefix("/v1")

@@ -24,7 +24,7 @@ from runtime.errors import (
     UpstreamError,
     WatershedError,
 )
-from runtime.http import HttpClient, HttpRequest, HttpResponse, require_onprem_address
+from runtime.http import HttpClient, HttpRequest, HttpResponse, OnPremResolver, require_onprem_address
 
 PROBE_TIMEOUT_S = 2.0
 PROBE_EVERY_S = 10.0
@@ -60,6 +60,18 @@ _Listing = TypeVar("_Listing", _Models, _Tags)
 
 class _Call(msgspec.Struct):
     model: str = ""
+
+
+def open_client(ca_file: Path | None) -> HttpClient:
+    """A client that connects to on-prem addresses only, and trusts ``ca_file`` alone where it is given.
+
+    Raises:
+        ConfigurationError: the file holds no CA.
+    """
+    try:
+        return HttpClient(ca_file=ca_file, resolver=OnPremResolver(pinned_ca=ca_file is not None))
+    except OSError:
+        raise ConfigurationError(f"the CA file {ca_file} cannot be read, or holds no certificate") from None
 
 
 class RemoteNode:

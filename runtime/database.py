@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import fcntl
 import sqlite3
+import ssl
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlalchemy import MetaData, event, inspect, text
-from sqlalchemy.engine import Connection, Engine, create_engine, make_url
+from sqlalchemy.engine import URL, Connection, Dialect, Engine, create_engine, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from runtime.errors import ConfigurationError
 
+MYSQL_PORT = 3306
+CONNECT_TIMEOUT_S = 2
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 metadata = MetaData(
@@ -41,21 +45,85 @@ def _options(url: str) -> dict[str, Any]:
 
 
 def open_engine(url: str) -> Engine:
-    """A synchronous engine, for migrations and the CLI."""
+    """A synchronous engine, for migrations and the CLI.
+
+    The URL of a MySQL server may carry ``?identity=PEM&ca=PEM``: key and certificate in one file, and the only CA trusted;
+    and ``standby=HOST:PORT``, any number of times: where to connect when the server before it does not answer.
+
+    Raises:
+        ConfigurationError: the URL names another kind of database, or its TLS files cannot be used.
+    """
     _prepare(url)
-    engine = create_engine(url, **_options(url))
+    address, places = _places(url)
+    engine = create_engine(address, **_options(url))
+    _configure_places(engine, places)
     _configure_sqlite(engine)
     return engine
 
 
 def open_async_engine(url: str) -> AsyncEngine:
-    """An asynchronous engine for ``sqlite:///`` and ``mysql+pymysql://`` URLs alike."""
+    """An asynchronous engine for ``sqlite:///`` and ``mysql+pymysql://`` URLs alike; see ``open_engine``."""
     _prepare(url)
-    parsed = make_url(url)
-    driver = "sqlite+aiosqlite" if parsed.get_backend_name() == "sqlite" else "mysql+aiomysql"
-    engine = create_async_engine(parsed.set(drivername=driver), **_options(url))
+    address, places = _places(url)
+    driver = "sqlite+aiosqlite" if address.get_backend_name() == "sqlite" else "mysql+aiomysql"
+    engine = create_async_engine(address.set(drivername=driver), **_options(url))
+    _configure_places(engine.sync_engine, places)
     _configure_sqlite(engine.sync_engine)
     return engine
+
+
+class _Places(msgspec.Struct, frozen=True):
+    """Where a server of the MySQL family is reached, in order, and with which TLS files."""
+
+    hosts: tuple[tuple[str, int], ...]
+    identity: str
+    ca: str
+
+    def context(self) -> ssl.SSLContext:
+        made = ssl.create_default_context(cafile=self.ca)
+        made.minimum_version = ssl.TLSVersion.TLSv1_3
+        made.load_cert_chain(self.identity)
+        return made
+
+
+def _places(url: str) -> tuple[URL, _Places | None]:
+    """The URL as SQLAlchemy knows it, and what we read from its query."""
+    parsed = make_url(url)
+    query = {key: value for key, value in parsed.query.items() if key in {"identity", "ca", "standby"}}
+    if not query:
+        return parsed, None
+    identity, ca, standby = query.get("identity"), query.get("ca"), query.get("standby", ())
+    if not isinstance(identity, str) or not isinstance(ca, str):
+        raise ConfigurationError("database_url takes identity=PEM and ca=PEM together, once each")
+    hosts = [(parsed.host or "", parsed.port or MYSQL_PORT)]
+    for place in (standby,) if isinstance(standby, str) else standby:
+        host, _, port = place.rpartition(":")
+        if not host or not port.isdigit():
+            raise ConfigurationError("database_url's standby is HOST:PORT")
+        hosts.append((host, int(port)))
+    places = _Places(tuple(hosts), identity, ca)
+    try:
+        places.context()
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigurationError(f"the TLS files of database_url cannot be used: {error.strerror}") from None
+    return parsed.difference_update_query(query), places
+
+
+def _configure_places(engine: Engine, places: _Places | None) -> None:
+    if places is None:
+        return
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(dialect: Dialect, _record: object, arguments: tuple[Any, ...], parameters: dict[str, Any]) -> Any:
+        # Certificates live for a day and are replaced in place; the pool connects anew every half hour.
+        parameters |= {"ssl": places.context(), "connect_timeout": CONNECT_TIMEOUT_S}
+        for host, port in places.hosts[:-1]:
+            try:
+                return dialect.connect(*arguments, **parameters | {"host": host, "port": port})
+            except dialect.loaded_dbapi.Error:
+                continue
+        host, port = places.hosts[-1]
+        return dialect.connect(*arguments, **parameters | {"host": host, "port": port})
 
 
 def _prepare(url: str) -> None:

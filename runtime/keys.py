@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from runtime.errors import ConfigurationError
 
@@ -66,6 +66,26 @@ class FileKeyRing:
         if len(raw) != 32:
             raise ConfigurationError(f"the key {path} is damaged: 32 bytes are expected")
         return raw
+
+
+def trusted_signing(folder: Path, name: str) -> Ed25519PublicKey:
+    """The public key ``name.ed25519.pub`` in a folder of keys that are trusted. Raises ConfigurationError."""
+    return Ed25519PublicKey.from_public_bytes(_public(folder / f"{name}.ed25519.pub"))
+
+
+def trusted_sealing(folder: Path, name: str) -> X25519PublicKey:
+    """The public key ``name.x25519.pub``, likewise."""
+    return X25519PublicKey.from_public_bytes(_public(folder / f"{name}.x25519.pub"))
+
+
+def _public(path: Path) -> bytes:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"the trusted key {path} cannot be read: {error.strerror}") from None
+    if len(raw) != 32:
+        raise ConfigurationError(f"the trusted key {path} is damaged: 32 bytes are expected")
+    return raw
 
 
 class _Maker(Protocol):

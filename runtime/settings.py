@@ -87,6 +87,20 @@ class Settings(BaseSettings):
         default=5_000, gt=0, description="Rate above which the clearance authority refuses."
     )
 
+    # The stack: set by `watershed up`, one file a process
+    instance: str = Field(default="embedded", description="Name of this process: its certificate's, and its log's.")
+    identity_dir: Path | None = Field(
+        default=None, description="Certificate, key, CA and CRL of this process, its keys and those it trusts."
+    )
+    kafka_servers: str | None = Field(default=None, description="Brokers of the crossing: host:port, by commas.")
+    authority_url: str | None = Field(default=None, description="The clearance authority.")
+    witness_url: str | None = Field(default=None, description="The witness of audit logs.")
+    node_urls: str | None = Field(default=None, description="On-prem nodes, by commas; the first that answers is used.")
+    audit_root: Path | None = Field(
+        default=None, description="Audit logs and their register; default: state_dir/audit."
+    )
+    witness_root: Path | None = Field(default=None, description="A witness's record; default: state_dir/witness.")
+
     # Telemetry
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"
@@ -116,15 +130,20 @@ class Settings(BaseSettings):
 
     @property
     def audit_dir(self) -> Path:
-        return self.state_dir / "audit"
+        return self.audit_root or self.state_dir / "audit"
 
     @property
     def witness_dir(self) -> Path:
-        return self.state_dir / "witness"
+        return self.witness_root or self.state_dir / "witness"
 
     @property
     def keys_dir(self) -> Path:
-        return self.state_dir / "keys"
+        return self.identity_dir / "keys" if self.identity_dir else self.state_dir / "keys"
+
+    @property
+    def trust_dir(self) -> Path:
+        """Public keys of others, as ``runtime.keys.trusted_signing`` reads them."""
+        return self.identity_dir / "trust" if self.identity_dir else self.state_dir / "trust"
 
 
 def load(**overrides: Any) -> Settings:

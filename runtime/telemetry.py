@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
+from traceback import extract_tb
 from typing import Literal
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from structlog.typing import EventDict
 
 REGISTRY = CollectorRegistry(auto_describe=True)
 
@@ -41,6 +44,18 @@ AUDIT_EVENTS = Counter("watershed_audit_events_total", "Durable audit events by 
 POLICY_RELOADS = Counter("watershed_policy_reloads_total", "Policy reloads by outcome.", ["outcome"], registry=REGISTRY)
 
 
+def _trace(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Where an exception was raised: classes and lines. Its text and the frames' locals may quote a request."""
+    error = event.pop("exc_info", None)
+    if error is True:
+        error = sys.exc_info()[1]
+    if isinstance(error, BaseException):
+        event["trace"] = [
+            f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in extract_tb(error.__traceback__)
+        ] + [type(error).__name__]
+    return event
+
+
 def set_up_logging(level: str = "info", style: Literal["auto", "console", "json"] = "auto") -> None:
     """Structured logs on standard error: one JSON object a line, or coloured text on a terminal."""
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
@@ -50,8 +65,7 @@ def set_up_logging(level: str = "info", style: Literal["auto", "console", "json"
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            # Tracebacks without locals, and without the exception's own text where it may quote a request.
-            structlog.processors.dict_tracebacks if not console else structlog.dev.set_exc_info,
+            _trace,
             structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(numeric),

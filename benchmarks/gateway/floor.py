@@ -7,18 +7,17 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+import aiohttp
 import uvicorn
 import uvloop
-from pyreqwest.client import Client, ClientBuilder
 
 Message = MutableMapping[str, Any]
-_MAX_IDLE = 1024
 
 
 class Floor:
     """A raw ASGI application over one client."""
 
-    def __init__(self, client: Client, upstream_url: str) -> None:
+    def __init__(self, client: aiohttp.ClientSession, upstream_url: str) -> None:
         self._client = client
         self._url = f"{upstream_url}/chat/completions"
 
@@ -31,25 +30,24 @@ class Floor:
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
-        request = self._client.post(self._url).header("content-type", "application/json").body_bytes(body)
-        async with request.streamed_read_buffer_limit(0).build_streamed() as response:
+        async with self._client.post(self._url, data=body, headers={"content-type": "application/json"}) as response:
             kind = response.headers.get("content-type", "").encode()
             headers = [(b"content-type", kind)]
             if kind.startswith(b"text/event-stream"):
                 await send({"type": "http.response.start", "status": response.status, "headers": headers})
-                while chunk := await response.body_reader.read_chunk():
-                    await send({"type": "http.response.body", "body": bytes(chunk), "more_body": True})
+                async for chunk in response.content.iter_any():
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 await send({"type": "http.response.body", "body": b""})
                 return
-            data = bytes(await response.bytes())
+            data = await response.read()
             headers.append((b"content-length", str(len(data)).encode()))
             await send({"type": "http.response.start", "status": response.status, "headers": headers})
             await send({"type": "http.response.body", "body": data})
 
 
 async def serve(port: int, upstream_url: str) -> None:
-    builder = ClientBuilder().no_proxy().http1_only().tcp_nodelay(True).pool_max_idle_per_host(_MAX_IDLE)
-    async with builder.build() as client:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as client:
         config = uvicorn.Config(
             Floor(client, upstream_url),
             port=port,

@@ -7,7 +7,7 @@ import re
 from classifiers.base import Entity, NumberDetector, PatternDetector, Verdict, register
 from classifiers.label import Sensitivity
 
-_SAYS = r"(?:\s?(?:is|was|为|是|no\.?|num|number|#|:|=|\"))*\s{0,4}\"?"
+_SAYS = r"(?i:\s?(?:is|was|为|是|no\.?|num|number|#|:|=|\"))*\s{0,4}\"?"
 _CODE = r"(?P<v>(?=[A-Za-z\-]{0,6}\d)[A-Za-z0-9](?:[A-Za-z0-9\-]{2,18})[A-Za-z0-9])(?![0-9A-Za-z])"
 
 
@@ -21,12 +21,12 @@ class MedicalRecord(PatternDetector):
     source = "45 CFR 164.514(b)(2)(i)(H), medical record numbers: each hospital's own form, told by the words before it"
     entities = (_record("MEDICAL_RECORD", "Medical record number"),)
     prefilters = (
-        r"(?i)(?:^|[^A-Za-z])(?:mrn|emr|medical.record|patient.{0,2}(?:id|no|num)|chart.(?:no|num))",
+        r"(?i)(?:^|[^A-Za-z])(?:mrn|emr|(?:medical|patient).record|patient.{0,2}(?:id|no|num)|chart.(?:no|num))",
         "病历|病例号|病案|住院号|住院编号|门诊号|就诊号|就诊卡|挂号单|患者编号|患者ID|床位号|影像号|检查号|检验号",
     )
     reach = (16, 72)
     expression = (
-        r"(?:(?i:(?<![A-Za-z])(?:mrn|emr\s?id|medical\s(?:record|rec)|medical_record|patient[\s_-]?(?:id|no|number|num)"
+        r"(?:(?i:(?<![A-Za-z])(?:mrn|emr\s?id|(?:medical|patient)[\s_](?:record|rec)|patient[\s_-]?(?:id|no|number|num)"
         r"|chart\s(?:number|no|num)))"
         r"|(?:电子)?病历(?:号码?|编号|ID)|病例号|病案(?:号|编号)|住院(?:号|编号)|门诊号|就诊(?:号|卡号)|挂号单号|患者(?:编号|ID)|影像号|检[查验]号)"
         + _SAYS

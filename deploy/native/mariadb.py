@@ -16,12 +16,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from deploy.certificates import ISSUER_SUBJECT
 from deploy.native import galera, packages
 from deploy.native.driver import Launch, accepts_tcp
 from deploy.site import Site
 from deploy.topology import Kind, Service
+from runtime.database import migrate
 from runtime.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ def healthy(site: Site, service: Service) -> bool:
 
 
 def settle(site: Site, services: Sequence[Service]) -> None:
-    """The database, and one account an identity."""
+    """The database, one account an identity, and the newest schema, which no account but the administrator may change."""
     import pymysql
 
     if not services:
@@ -106,6 +108,13 @@ def settle(site: Site, services: Sequence[Service]) -> None:
                 cursor.execute(statement)
     except pymysql.Error as error:
         raise ConfigurationError(f"MariaDB refuses its accounts: error {error.args[0]}") from None
+    migrate(administration_url(site, services[0]))
+
+
+def administration_url(site: Site, service: Service) -> str:
+    """The administrator's way in, for ``runtime.database``: the unix socket."""
+    query = urlencode({"unix_socket": _socket(site, service)})
+    return f"mysql+pymysql://{getpass.getuser()}@localhost/{DATABASE}?{query}"
 
 
 def account_statements(site: Site) -> list[str]:
@@ -173,7 +182,7 @@ def administration(site: Site, service: Service) -> Iterator[Cursor]:
     import pymysql
 
     connection = pymysql.connect(
-        unix_socket=str(site.home(service) / "run" / "sql.sock"),
+        unix_socket=str(_socket(site, service)),
         user=getpass.getuser(),
         connect_timeout=_SQL_TIMEOUT_S,
         read_timeout=_SQL_TIMEOUT_S * 5,
@@ -186,6 +195,10 @@ def administration(site: Site, service: Service) -> Iterator[Cursor]:
         connection.close()
 
 
+def _socket(site: Site, service: Service) -> Path:
+    return site.home(service) / "run" / "sql.sock"
+
+
 def configuration(site: Site, service: Service) -> Path:
     return site.home(service) / galera.CONFIGURATION
 
@@ -196,7 +209,7 @@ def server_configuration(site: Site, service: Service) -> str:
     listen = site.listen(service, "sql")
     values: dict[str, object] = {
         "datadir": home / "data",
-        "socket": home / "run" / "sql.sock",
+        "socket": _socket(site, service),
         "pid_file": home / "run" / "mariadbd.pid",
         "tmpdir": home / "tmp",
         "bind_address": listen.host,

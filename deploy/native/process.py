@@ -70,7 +70,7 @@ class Process(msgspec.Struct, frozen=True):
             started = subprocess.Popen(  # noqa: S603
                 list(launch.argv),
                 cwd=launch.cwd,
-                env={**os.environ, **launch.environment},
+                env={**_inherited(), **launch.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=descriptor,
                 stderr=subprocess.STDOUT,
@@ -126,6 +126,11 @@ class Process(msgspec.Struct, frozen=True):
         draft = self.path.with_name(f".{self.path.name}")
         draft.write_bytes(msgspec.json.encode(record))
         draft.replace(self.path)
+
+
+def _inherited() -> dict[str, str]:
+    """This command's environment without its own settings, which would override the file of the process."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("WATERSHED_")}
 
 
 def resident_mb(pid: int) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,7 @@ class State(msgspec.Struct, frozen=True):
     topology: str
     database_root: str
     ports: dict[str, int]
+    options: dict[str, str] = {}
 
 
 def root_of(state_dir: Path) -> Path:
@@ -43,20 +45,36 @@ def load(state_dir: Path) -> Site | None:
         return None
     except (OSError, msgspec.MsgspecError):
         raise ConfigurationError(f"the stack's record {path} is damaged") from None
-    return Site(topologies.named(state.topology), root_of(state_dir), Path(state.database_root), state.ports)
+    return Site(
+        topologies.named(state.topology),
+        root_of(state_dir),
+        Path(state.database_root),
+        state.ports,
+        options=state.options,
+    )
 
 
-def create(state_dir: Path, topology: Topology, remembered: Site | None = None) -> Site:
-    """A site for ``topology`` under ``state_dir``, keeping the ports that ``remembered`` has and are still free."""
+def create(
+    state_dir: Path,
+    topology: Topology,
+    remembered: Site | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Site:
+    """A site for ``topology`` under ``state_dir``, keeping the ports that ``remembered`` has and are still free.
+
+    Args:
+        options: as in ``Site``; None keeps those that are remembered.
+    """
     root = root_of(state_dir)
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     ports = allocate(topology, dict(remembered.ports) if remembered else {})
     database_root = remembered.database_root if remembered else _database_root(root)
-    state = State(topology.name, str(database_root), ports)
+    chosen = dict(options if options is not None else remembered.options if remembered else {})
+    state = State(topology.name, str(database_root), ports, chosen)
     draft = root / f".{_FILE}"
     draft.write_bytes(msgspec.json.format(msgspec.json.encode(state)))
     draft.replace(root / _FILE)
-    return Site(topology, root, database_root, ports)
+    return Site(topology, root, database_root, ports, options=chosen)
 
 
 def allocate(topology: Topology, remembered: dict[str, int]) -> dict[str, int]:

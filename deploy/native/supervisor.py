@@ -20,8 +20,8 @@ from typing import Literal
 
 import msgspec
 
-from deploy import certificates, kafka_access
-from deploy.native import mariadb, packages, process, s3, state
+from deploy import certificates, kafka_access, keys
+from deploy.native import mariadb, packages, process, s3, state, watershed
 from deploy.native.driver import Driver
 from deploy.native.drivers import DRIVERS
 from deploy.native.process import Process
@@ -82,8 +82,10 @@ class Supervisor:
         with self._locked():
             packages.install(self._requirements(chosen), self._announce)
             self._check_ports(chosen)
-            certificates.issue(self.site.certificates_dir, self._admissible())
+            certificates.issue(self.site.certificates_dir, self.admissible())
             s3.make_keys(self.site)
+            keys.distribute(self.site.certificates_dir, self.site.topology)
+            watershed.write_operator_settings(self.site)
             self._start(chosen)
         return self.status()
 
@@ -137,6 +139,7 @@ class Supervisor:
             kafka_access.deny(self.site, name)
         if any(self._pid(service) for service in self.site.topology.of(Kind.MARIADB)):
             mariadb.lock(self.site, name)
+        self._renew_entrance(name)
 
     def readmit(self, name: str) -> None:
         """Give a revoked identity a new certificate and its rights back; the old certificate stays on the CRL."""
@@ -145,6 +148,12 @@ class Supervisor:
             kafka_access.readmit(self.site, name)
         if any(self._pid(service) for service in self.site.topology.of(Kind.MARIADB)):
             mariadb.unlock(self.site, name)
+        self._renew_entrance(name)
+
+    def _renew_entrance(self, name: str) -> None:
+        """HAProxy reads the CRL when it starts, and must no longer send anyone to a gateway that is on it."""
+        if any(gateway.name == name for gateway in self.site.topology.of(Kind.GATEWAY)):
+            self.restart(s.name for s in self.site.topology.of(Kind.HAPROXY) if self._pid(s))
 
     def status(self) -> list[Status]:
         return [self._status(service) for service in self.site.topology]
@@ -167,7 +176,7 @@ class Supervisor:
             raise ConfigurationError(f"not ready to be started: {', '.join(planned)}", code="service_planned")
         return chosen
 
-    def _admissible(self) -> list[certificates.Identity]:
+    def admissible(self) -> list[certificates.Identity]:
         """Everyone but the revoked, who get a certificate by ``rotate`` alone."""
         revoked = {c.name for c in certificates.show(self.site.certificates_dir) if c.revoked_at is not None}
         return [identity for identity in self.site.topology.identities() if identity.name not in revoked]
@@ -273,20 +282,24 @@ class Supervisor:
             yield
 
 
-def open_stack(state_dir: Path, topology: Topology | None, announce: Announce) -> Supervisor:
+def open_stack(
+    state_dir: Path, topology: Topology | None, announce: Announce, options: Mapping[str, str] | None = None
+) -> Supervisor:
     """The stack under ``state_dir``, made where there is none.
 
     Args:
         topology: what it should be; None: what it is.
+        options: as in ``Site``; None: those that it has.
 
     Raises:
-        ConfigurationError: there is no stack and ``topology`` is None, or one of another shape holds data there.
+        ConfigurationError: there is no stack and ``topology`` is None, one of another shape holds data there, or it runs
+            with other options.
     """
     found = state.load(state_dir)
     if found is None:
         if topology is None:
             raise ConfigurationError("no stack was started here", code="stack_unknown")
-        return Supervisor(state.create(state_dir, topology), announce)
+        return Supervisor(state.create(state_dir, topology, options=options), announce)
     supervisor = Supervisor(found, announce)
     wanted = topology or found.topology
     if _shape(wanted) != _shape(found.topology):
@@ -296,8 +309,10 @@ def open_stack(state_dir: Path, topology: Topology | None, announce: Announce) -
     if any(supervisor.process(service).pid is not None for service in found.topology):
         if wanted.name != found.topology.name:
             raise ConfigurationError(f"the topology {found.topology.name} is running: stop it first", code="stack_busy")
+        if options is not None and dict(options) != dict(found.options):
+            raise ConfigurationError("the stack is running with other options: stop it first", code="stack_busy")
         return supervisor
-    return Supervisor(state.create(state_dir, wanted, found), announce)
+    return Supervisor(state.create(state_dir, wanted, found, options), announce)
 
 
 def stop_order(services: Sequence[Service]) -> list[tuple[Service, ...]]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import audit, classify, keys, policy
+from gateway.cli import audit, classify, keys, native, policy
 
 app = typer.Typer(
     name="watershed",
@@ -21,7 +21,11 @@ app = typer.Typer(
 app.add_typer(policy.app, name="policy")
 app.add_typer(audit.app, name="audit")
 app.add_typer(keys.app, name="keys")
+app.add_typer(native.certs, name="certs")
 app.command("classify")(classify.classify)
+app.command("up")(native.up)
+app.command("down")(native.down)
+app.command("status")(native.status)
 
 
 def _version(wanted: bool) -> None:
@@ -99,6 +103,43 @@ def serve(
             tls_key=tls_key,
         )
     )
+
+
+@app.command()
+def node() -> None:
+    """Run an on-prem node.
+
+    It answers gateways over mutual TLS, with the built-in model or from the server that WATERSHED_ONPREM_URL names.
+    """
+    _run_process("open_node")
+
+
+@app.command()
+def worker() -> None:
+    """Run a cloud worker.
+
+    It takes cleared requests from Kafka to the provider that WATERSHED_CLOUD_URL names.
+    """
+    _run_process("open_worker")
+
+
+@app.command()
+def clear() -> None:
+    """Run the clearance authority, which alone can let a request cross."""
+    _run_process("open_clear")
+
+
+@app.command()
+def witness() -> None:
+    """Run the witness, which co-signs the checkpoints of every audit log."""
+    _run_process("open_witness")
+
+
+def _run_process(name: str) -> None:
+    from gateway.cli import processes
+    from runtime.settings import load
+
+    processes.run(load(), getattr(processes, name))
 
 
 @app.command()

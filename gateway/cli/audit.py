@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    from runtime.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Read and verify the audit log.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -36,24 +41,17 @@ def tail(
 @app.command()
 def verify(as_json: Json = False) -> None:
     """Check every log: each event's hash, order, checkpoints, signatures and the witness; exits with 1 on any fault."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     from audit.verify import verify as verify_logs
     from gateway.cli.output import print_json
-    from runtime.keys import FileKeyRing
     from runtime.settings import load
 
     settings = load()
     if not settings.audit_dir.exists():
         typer.echo(f"there is no audit log under {settings.state_dir} yet", err=True)
         raise typer.Exit(1)
-    keys = FileKeyRing(settings.keys_dir)
-    register: Ed25519PublicKey = keys.signing("audit").public_key()
+    register_key, witness_key = _pinned(settings)
     report = verify_logs(
-        settings.audit_dir,
-        register_key=register,
-        witness_key=keys.signing("witness").public_key(),
-        witness_folder=settings.witness_dir,
+        settings.audit_dir, register_key=register_key, witness_key=witness_key, witness_folder=settings.witness_dir
     )
     if as_json:
         print_json(_builtins(report))
@@ -61,6 +59,16 @@ def verify(as_json: Json = False) -> None:
         for line in report.lines():
             typer.echo(line)
     raise typer.Exit(0 if report.ok else 1)
+
+
+def _pinned(settings: Settings) -> tuple[Ed25519PublicKey, Ed25519PublicKey]:
+    """The keys of the register and of the witness: in the stack they are trusted, in one process its own."""
+    from runtime.keys import FileKeyRing, trusted_signing
+
+    if settings.identity_dir is not None:
+        return trusted_signing(settings.trust_dir, "register"), trusted_signing(settings.trust_dir, "witness")
+    keys = FileKeyRing(settings.keys_dir)
+    return keys.signing("audit").public_key(), keys.signing("witness").public_key()
 
 
 def _builtins(value: Any) -> Any:
@@ -78,5 +86,5 @@ def _line(row: dict[str, Any]) -> str:
         "closing": "{outcome} {status} {code} target={target} duration={duration_us}us",
         "admin": "{action} {subject} by {actor}",
     }[row["type"]]
-    detail = what.format(**{k: ",".join(v) if isinstance(v, list | tuple) else v for k, v in row.items()})
+    detail = what.format(**{k: ",".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in row.items()})
     return f"{time_of(row['at_us'])} {row['type']:<9} {row.get('request_id', '-')} {detail}"

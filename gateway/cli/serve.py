@@ -10,20 +10,22 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import structlog
 import uvicorn
 import uvloop
 
-from gateway.cli.embedded import Gateway, open_gateway
+from gateway.cli.assembly import Gateway
 from runtime.errors import ConfigurationError
 from runtime.settings import Settings
 from runtime.telemetry import set_up_logging
 
 GRACE_S = 30
 BACKLOG = 4096
+RENEWAL_CHECK_S = 30.0
 SWITCH_INTERVAL_S = 0.0005
 """How long the loop may keep the interpreter from the audit's writer; Python's 5 ms would be most of a request's p99."""
 
@@ -61,20 +63,62 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def _open_gateway(settings: Settings) -> AbstractAsyncContextManager[Gateway]:
+    """One of the stack where there are brokers, else the embedded one; neither imports what only the other needs."""
+    if settings.kafka_servers is not None:
+        from gateway.cli.stack import open_gateway as open_in_stack
+
+        return open_in_stack(settings)
+    from gateway.cli.embedded import open_gateway
+
+    return open_gateway(settings)
+
+
 async def _serve(settings: Settings) -> None:
-    public = _listen(settings.host, settings.port)
+    public = listen(settings.host, settings.port)
     port = public.getsockname()[1]
-    admin = _listen(settings.admin_host, settings.resolved_admin_port if settings.port else 0)
-    async with open_gateway(settings) as gateway:
+    admin = listen(settings.admin_host, settings.resolved_admin_port if settings.port else 0)
+    async with _open_gateway(settings) as gateway:
         servers = [make_server(gateway.app, settings), make_server(gateway.admin, settings)]
         scheme = "https" if settings.tls_cert else "http"
         _announce(settings, gateway, f"{scheme}://{settings.host}:{port}", admin.getsockname()[1])
         gc.collect()
         gc.freeze()  # what lives for the whole process is not looked at again
-        await _until_stopped(servers, [public, admin])
+        renewing = asyncio.create_task(_renew_certificate(servers, settings))
+        try:
+            await until_stopped(servers, [public, admin])
+        finally:
+            renewing.cancel()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+async def _renew_certificate(servers: list[Server], settings: Settings) -> None:
+    """Take up a certificate that was replaced, for new connections, until cancelled."""
+    certificate, key = settings.tls_cert, settings.tls_key
+    if certificate is None or key is None:
+        return
+    loaded = await asyncio.to_thread(_stamp, certificate, key)
+    while True:
+        await asyncio.sleep(RENEWAL_CHECK_S)
+        try:
+            newest = await asyncio.to_thread(_stamp, certificate, key)
+            if newest == loaded:
+                continue
+            for server in servers:
+                if server.config.ssl is not None:
+                    server.config.ssl.load_cert_chain(certificate, key)
+        except OSError as error:  # ssl.SSLError is one: certificate and key are replaced one after the other
+            log.warning("renewed certificate not taken up", cause=type(error).__name__)
+        else:
+            loaded = newest
+            log.info("certificate renewed")
+
+
+def _stamp(*paths: Path) -> list[tuple[int, int]]:
+    return [(stat.st_ino, stat.st_mtime_ns) for stat in (path.stat() for path in paths)]
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ConfigurationError where the address cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -119,7 +163,9 @@ def make_server(app: Any, settings: Settings) -> Server:
     return Server(config)
 
 
-async def _until_stopped(servers: list[Server], listeners: list[socket.socket]) -> None:
+async def until_stopped(servers: list[Server], listeners: list[socket.socket]) -> None:
+    """Serve on each listener until SIGINT or SIGTERM, or until one of the servers ends."""
+
     def stop() -> None:
         for server in servers:
             if server.should_exit:

@@ -98,6 +98,11 @@ class TestLabel:
     def test_inner_finding_gives_way_to_the_outer_one(self, classifier: Classifier) -> None:
         assert types(classifier, "postgresql://app:s3cr3tPw9@db.acme.io/orders") == {"CONNECTION_STRING"}
 
+    def test_inner_finding_gives_way_in_every_reading(self, classifier: Classifier) -> None:
+        text = "Why does postgresql://app:Vt7mQz4wKx2p@db.internal:5432/orders refuse me?"
+        assert {e.reading for e in classifier.explain(text) if e.entity_type == "EMAIL"} == {"", "fields"}
+        assert types(classifier, text) == {"CONNECTION_STRING"}
+
     def test_explanation_names_source_context_and_validation(self, classifier: Classifier) -> None:
         [found] = [e for e in classifier.explain(f"身份证:{CN_ID}") if e.counted]
         assert found.detector == "cn_resident_id"
@@ -328,6 +333,16 @@ class TestLookAlikes:
         "-----BEGIN PRIVATE KEY-----",
         "１",
         "1\u200b",
+        "one two ",
+        "一二三",
+        "1\n",
+        "a,1\n",
+        "k:\n  ",
+        "<a b='1'>1</a>",
+        "12 Ma St ",
+        "路1号",
+        "пaсс ",
+        "der die das ",
     ],
 )
 def test_a_megabyte_of_one_thing_is_scanned(classifier: Classifier, unit: str) -> None:

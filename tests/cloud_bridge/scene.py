@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -137,7 +137,7 @@ class Scene:
             beat_s=self.beat_s,
         )
 
-    async def __aenter__(self) -> Scene:
+    async def __aenter__(self) -> Self:
         await self.bridge.start()
         await self.worker.start()
         return self

@@ -16,8 +16,8 @@ from cloud_bridge.clearance import Clearance
 from cloud_bridge.crossing import Crossing
 from cloud_bridge.messages import Header, ReplyTo, Schema, SealedCall, encode
 from cloud_bridge.sealing import seal_cancellation, seal_request
-from cloud_bridge.transport import CONTROL, REQUESTS, RESPONSES
-from runtime.errors import UpstreamError
+from cloud_bridge.transport import CONTROL, REQUESTS, RESPONSES, Consumer, Record
+from runtime.errors import TargetError, UpstreamError
 from runtime.http import HttpRequest
 from runtime.ids import now_us
 from runtime.telemetry import REGISTRY
@@ -206,6 +206,58 @@ async def test_the_offset_is_committed_before_the_provider_is_called_and_a_crash
         await scene.worker.start()
 
         await goes_on(scene, received=1)
+
+
+class _Losing:
+    """A subscription whose first commit comes too late: the partition has another owner."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self._lost = False
+
+    async def get(self) -> Record:
+        return await self._consumer.get()
+
+    async def commit(self, record: Record) -> None:
+        if not self._lost:
+            self._lost = True
+            raise TargetError("lost", code="partition_lost")
+        await self._consumer.commit(record)
+
+    async def aclose(self) -> None:
+        await self._consumer.aclose()
+
+
+async def test_a_record_whose_commit_fails_is_left_to_the_partitions_new_owner() -> None:
+    scene, before = Scene(), calls("partition_lost")
+    subscribe = scene.transport.subscribe
+
+    async def losing(*args: Any, **kwargs: Any) -> Consumer:
+        return _Losing(await subscribe(*args, **kwargs))
+
+    scene.transport.subscribe = losing  # type: ignore[method-assign, assignment]
+    async with scene:
+        what = crossing()
+        await scene.publish(scene.seal(what, await scene.clear(what)).message)
+
+        await goes_on(scene, received=0)
+    assert calls("partition_lost") == before + 1
+
+
+async def test_brokers_that_give_nothing_for_a_while_do_not_end_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloud_bridge.worker._AGAIN_S", 0.0)
+    scene = Scene()
+    subscribe, refusals = scene.transport.subscribe, [TargetError("x"), TargetError("x")]
+
+    async def refusing(*args: Any, **kwargs: Any) -> Consumer:
+        if refusals:
+            raise refusals.pop()
+        return await subscribe(*args, **kwargs)
+
+    scene.transport.subscribe = refusing  # type: ignore[method-assign, assignment]
+    async with scene:
+        await goes_on(scene, received=0)
+    assert not refusals
 
 
 async def test_what_was_published_before_the_start_is_served() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from gateway.authority import DecisionProof, Recheck
 from gateway.authority_service import AuthorityService, ClearCall, RemoteAuthority
 from gateway.wire import ChatCompletions
 from policies.bundle import PolicyStore
+from policies.model import Recipient
 from runtime.errors import ClearanceError
 from runtime.http import HttpRequest, HttpResponse, Sender
 from runtime.ids import new_id, now_us
@@ -93,11 +95,16 @@ class Bench:
         return [event for event in events if isinstance(event, AdminEvent) and event.action == "clearance.issued"]
 
 
-def opened_policies() -> PolicyStore:
-    from gateway.cli.embedded import _demo_recipient
-    from runtime.settings import Settings
-
-    return PolicyStore(None, lease_s=900, extra_recipients=[_demo_recipient(Settings())])
+RECIPIENT = Recipient(
+    id="cloud",
+    legal_entity="none: a test",
+    country="ZZ",
+    regions=("test",),
+    transfer_mechanism="none",
+    retention_days=0,
+    training_use=False,
+    expires=datetime.now(UTC) + timedelta(days=1),
+)
 
 
 @pytest.fixture
@@ -107,7 +114,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     log = log_at(tmp_path / "gateway", log_key, "gateway-a")
     (entry,) = read_register(tmp_path / "gateway" / "audit" / REGISTER)
     record = log_at(tmp_path / "authority", Ed25519PrivateKey.generate(), "clearance")
-    policies = opened_policies()
+    policies = PolicyStore(None, lease_s=900, extra_recipients=[RECIPIENT])
     authority = ClearanceAuthority(
         key=Ed25519PrivateKey.generate(),
         recheck=Recheck(Classifier(), policies.current, [ChatCompletions()]),

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -251,6 +252,31 @@ def test_a_caller_who_leaves_stops_the_work(tmp_path: Path) -> None:
 async def _disconnected(receive: Any) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def test_a_caller_who_leaves_a_whole_answer_stops_the_work_too(tmp_path: Path) -> None:
+    asked, left = threading.Event(), threading.Event()
+
+    async def silent(request: Received, receive: Any, send: Any) -> None:
+        asked.set()
+        await _disconnected(receive)
+        left.set()
+
+    with running(tmp_path) as gateway:
+        for recorder, text in ((gateway.cloud, GENERAL), (gateway.onprem, f"SSN {SSN}")):
+            asked.clear(), left.clear()
+            recorder.behaviour = silent
+            before = len(gateway.closings())
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(
+                    f"{gateway.url}/v1/chat/completions",
+                    json={"model": "auto", "messages": [{"role": "user", "content": text}]},
+                    timeout=1.0,
+                )
+            assert asked.is_set()
+            assert left.wait(5), "the upstream was not told"
+            checks.wait_for(lambda before=before: len(gateway.closings()) == before + 1)
+            assert gateway.closings()[-1].outcome == "cancelled"
 
 
 def test_a_deadline_is_kept(tmp_path: Path) -> None:

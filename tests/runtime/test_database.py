@@ -11,8 +11,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+import cloud_bridge.tables  # noqa: F401 - declares its tables
 import gateway.lineage
 import gateway.tenants
+import local_inference.tables  # noqa: F401 - declares its tables
 from runtime.database import metadata, migrate, newest_revision, open_async_engine, open_engine, sqlite_url
 from runtime.errors import ConfigurationError
 
@@ -64,3 +66,14 @@ async def _insert(engine: AsyncEngine, rows: list[dict[str, object]]) -> None:
 def test_other_databases_are_refused() -> None:
     with pytest.raises(ConfigurationError):
         open_engine("postgresql://localhost/x")
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [("identity=/a.pem", "together"), ("identity=/nowhere/a.pem&ca=/nowhere/ca.pem", "cannot be used")],
+    ids=["half", "missing"],
+)
+def test_tls_files_that_cannot_be_used_are_refused_before_the_first_connection(query: str, said: str) -> None:
+    pytest.importorskip("pymysql", reason="the stack's extra is not installed")
+    with pytest.raises(ConfigurationError, match=said):
+        open_engine(f"mysql+pymysql://gateway-a@127.0.0.1:1/watershed?{query}")

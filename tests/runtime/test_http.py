@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runtime.errors import ConfigurationError, DeadlineExceededError, TargetError, UpstreamError
-from runtime.http import HttpClient, HttpRequest, require_onprem_address
+from runtime.http import HttpClient, HttpRequest, OnPremResolver, require_onprem_address
 from tests.support.recorder import Received, recording, respond, send_event, start_stream
 
 
@@ -135,3 +137,63 @@ def test_a_private_address_needs_https_and_a_pinned_ca() -> None:
 def test_what_is_not_on_prem_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError):
         require_onprem_address(url, pinned_ca=True)
+
+
+async def test_a_caller_who_leaves_before_the_head_closes_the_connection() -> None:
+    """What must stop the work behind it: a whole answer has no head until it is done."""
+    asked, left = threading.Event(), threading.Event()
+
+    async def silent(_: Received, receive: Any, __: Any) -> None:
+        asked.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left.set()
+
+    with recording() as upstream:
+        upstream.behaviour = silent
+        async with HttpClient() as client:
+            for stop in ("cancel", "deadline"):
+                asked.clear(), left.clear()
+                until = time.monotonic() + (30 if stop == "cancel" else 0.3)
+                call = asyncio.create_task(client.send(request_to(upstream.url), until))
+                assert await asyncio.to_thread(asked.wait, 5)
+                if stop == "cancel":
+                    call.cancel()
+                await asyncio.gather(call, return_exceptions=True)
+                assert await asyncio.to_thread(left.wait, 5), f"the upstream was not told of the {stop}"
+
+
+async def test_only_the_named_ca_is_trusted(tmp_path: Path) -> None:
+    from tests.support.mutual import Authority, serving
+
+    async def hello(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, 200, {})
+
+    ca, other = Authority.make(tmp_path / "a"), Authority.make(tmp_path / "b")
+    async with serving(hello, ca.files("server-a")) as server:
+        request = HttpRequest("GET", f"{server.url}/", (), b"")
+        async with ca.client("gateway-a") as trusted:
+            assert (await trusted.send(request, deadline())).status == 200
+        for client in (HttpClient(), HttpClient(ca_file=other.files("server-a").ca)):
+            async with client:
+                with pytest.raises(TargetError):
+                    await client.send(request, deadline())
+
+
+async def test_a_name_that_changes_to_a_public_address_is_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DNS rebinding: the check at start has passed, then the name moves."""
+    addresses = {"moving.test": "127.0.0.1"}
+
+    async def resolve(_: Any, host: str, port: int = 0, family: Any = None) -> list[dict[str, Any]]:
+        return [{"hostname": host, "host": addresses[host], "port": port, "family": 2, "proto": 0, "flags": 0}]
+
+    monkeypatch.setattr("aiohttp.ThreadedResolver.resolve", resolve)
+    with recording() as upstream:
+        request = request_to(f"http://moving.test:{upstream.port}/v1")
+        async with HttpClient(resolver=OnPremResolver(pinned_ca=False)) as client:
+            assert (await client.send(request, deadline())).status == 200
+        for moved in ("93.184.215.14", "10.1.2.3", "169.254.169.254"):
+            addresses["moving.test"] = moved
+            async with HttpClient(resolver=OnPremResolver(pinned_ca=False)) as client:
+                with pytest.raises(TargetError):
+                    await client.send(request, deadline())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import ConfigurationError
-from runtime.keys import FileKeyRing
+from runtime.keys import FileKeyRing, trusted_sealing, trusted_signing
 
 
 def test_a_key_is_made_once(tmp_path: Path) -> None:
@@ -44,3 +44,11 @@ def _secret(folder: str) -> bytes:
 def test_processes_that_race_agree_on_one_key(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         assert len(set(pool.map(_secret, [str(tmp_path)] * 8))) == 1
+
+
+def test_a_trusted_key_that_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"clearance\.ed25519\.pub cannot be read"):
+        trusted_signing(tmp_path, "clearance")
+    (tmp_path / "pool.x25519.pub").write_bytes(b"short")
+    with pytest.raises(ConfigurationError, match="32 bytes"):
+        trusted_sealing(tmp_path, "pool")

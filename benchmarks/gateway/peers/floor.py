@@ -13,10 +13,10 @@ _ROOT = Path(__file__).resolve().parents[3]
 
 class Floor(Peer):
     name = "floor"
-    title = "floor (uvicorn + pyreqwest)"
+    title = "floor (uvicorn + aiohttp)"
 
     def install(self) -> str:
-        return f"uvicorn {version('uvicorn')}, pyreqwest {version('pyreqwest')}"
+        return f"uvicorn {version('uvicorn')}, aiohttp {version('aiohttp')}"
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "benchmarks.gateway.floor", str(self.place.port), self.place.upstream_url]

@@ -96,15 +96,38 @@ def test_up_again_starts_what_died(stack: Supervisor) -> None:
     assert after["mariadb-a"] == before["mariadb-a"]
 
 
-def test_everything_ready_is_started_by_default(stack: Supervisor) -> None:
-    status = stack.up()
-    assert {line.name for line in status if line.state == "healthy"} == {s.name for s in stack.site.topology if s.ready}
-    assert {line.state for line in status if line.kind == "gateway"} == {"planned"}
+def _with_planned(stack: Supervisor, sleeper: Sleeper, name: str) -> Supervisor:
+    services = tuple(replace(s, ready=False) if s.name == name else s for s in stack.site.topology)
+    site = replace(stack.site, topology=Topology("full", services))
+    sleeper.supervisor = Supervisor(site, lambda line: None, dict.fromkeys(Kind, sleeper))
+    return sleeper.supervisor
 
 
-def test_a_planned_service_is_refused_by_name(stack: Supervisor) -> None:
-    with pytest.raises(ConfigurationError, match="gateway-a"):
-        stack.up(["gateway-a"])
+def test_everything_ready_is_started_by_default(stack: Supervisor, sleeper: Sleeper) -> None:
+    status = _with_planned(stack, sleeper, "haproxy").up()
+    assert {line.name: line.state for line in status} == {
+        service.name: "planned" if service.name == "haproxy" else "healthy" for service in stack.site.topology
+    }
+
+
+def test_a_planned_service_is_refused_by_name(stack: Supervisor, sleeper: Sleeper) -> None:
+    with pytest.raises(ConfigurationError, match="haproxy"):
+        _with_planned(stack, sleeper, "haproxy").up(["haproxy"])
+
+
+def test_every_process_gets_its_own_keys_before_it_is_started(stack: Supervisor) -> None:
+    stack.up(["worker-a"])
+    held = {path.name for path in (stack.site.files("worker-a").folder / "keys").iterdir()}
+    assert held == {"pool-cloud.x25519"}
+
+
+def test_a_process_does_not_inherit_the_settings_of_the_command(
+    stack: Supervisor, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATERSHED_STATE_DIR", "/elsewhere")
+    stack.up(["kafka-w"])
+    pid = _pids(stack.status())["kafka-w"]
+    assert b"WATERSHED_" not in Path(f"/proc/{pid}/environ").read_bytes()
 
 
 def test_a_service_that_ends_at_once_is_named_with_its_log(stack: Supervisor, sleeper: Sleeper) -> None:
@@ -187,6 +210,8 @@ def test_a_stack_is_opened_again_as_what_it_is(tmp_path: Path) -> None:
     assert open_stack(tmp_path, None, lambda line: None).site == made.site
     with pytest.raises(ConfigurationError, match="wipe it first"):
         open_stack(tmp_path, topology.full(), lambda line: None)
+    told = open_stack(tmp_path, None, lambda line: None, {"cloud_url": "http://127.0.0.1:1/v1"})
+    assert open_stack(tmp_path, None, lambda line: None).site.options == told.site.options
     faulty = open_stack(tmp_path, topology.named("small-faults"), lambda line: None)
     assert faulty.site.topology.name == "small-faults"
     assert faulty.site.ports["kafka-a/client"] == made.site.ports["kafka-a/client"]
@@ -198,12 +223,7 @@ def test_a_stack_is_opened_again_as_what_it_is(tmp_path: Path) -> None:
 @pytest.mark.stack
 def test_the_small_stack_is_healthy_and_up_again_leaves_it_alone(small_stack: Supervisor) -> None:
     before = small_stack.status()
-    assert {line.name for line in before if line.state == "healthy"} == {
-        "kafka-a",
-        "mariadb-a",
-        "object-store",
-        "haproxy",
-    }
+    assert {line.name: line.state for line in before} == {s.name: "healthy" for s in small_stack.site.topology}
     assert all(line.memory_mb > 0 for line in before if line.state == "healthy")
     assert _pids(small_stack.up()) == _pids(before)
 
