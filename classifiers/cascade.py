@@ -206,13 +206,13 @@ class Classifier:
             seen.add(reading.text)
             try:
                 hits = self._scanner.scan(reading.text)
+                told = hits.pop(self._language, None) is not None
+                if reading.how not in PROOFS and not work.unverified:
+                    work.unverified = _is_unverified(reading.text if reading.depth else segment.text, told=told)
             except Exception:
                 # Not one detector could look: their silence means nothing.
                 work.fail(segment.pointer, "detector_failed")
                 continue
-            told = hits.pop(self._language, None) is not None
-            if reading.how not in PROOFS and not work.unverified:
-                work.unverified = _is_unverified(reading.text if reading.depth else segment.text, told=told)
             for owner, windows in hits.items():
                 if work.spent(segment.pointer):
                     return located

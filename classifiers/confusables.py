@@ -1,8 +1,7 @@
 """Letters of other scripts that look like Latin ones, so that ``pаsswоrd`` is read as ``password``.
 
-Source: Unicode Technical Standard #39, ``confusables.txt`` (version 15.1): the entries whose prototype is one Latin letter or
-digit, for the scripts that people have on their keyboards. Letters keep their case: the table's ``l`` for ``I`` and ``1`` is
-not followed.
+Source: a selection after Unicode Technical Standard #39, ``confusables.txt``, for the scripts that people have on their
+keyboards. Letters keep their case: that table's ``l`` for ``I`` and ``1`` is not followed.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class Unscanned(msgspec.Struct, frozen=True):
 
     Attributes:
         pointer: JSON pointer of the segment; empty for the request as a whole.
-        reason: ``image``, ``audio``, ``file``, ``unknown_field``, ``detector_failed``, ``over_budget``, ``not_text``,
+        reason: ``image``, ``audio``, ``file``, ``unknown_field``, ``detector_failed``, ``over_budget``, ``undecoded``,
             ``lineage_lost``, ``policy_lease_lost``.
     """
 

@@ -34,6 +34,7 @@ CHINESE_PROBES = (f"(?:{_CHINESE_DIGIT}[ 0-9]?){{4}}",)
 BROKEN_PROBES = (
     r"[0-9][ \-]{0,2}\r?\n[ \t>]{0,8}[0-9]",
     r"[0-9][ ]?[_*|~,][ ]?[0-9][0-9]{0,3}[ ]?[_*|~,]",
+    r"(?:[0-9][ .\-]){6}[0-9]",
     "[0-9][ ]?[·•‧∙/][ ]?[0-9]{1,4}[ ]?[·•‧∙/]",
 )
 
@@ -43,7 +44,11 @@ _ENGLISH_NUMBER = re.compile(
 )
 _CHINESE_NUMBER = re.compile(rf"(?:{_CHINESE_DIGIT}|\d)(?:[ ,、.\-]?(?:{_CHINESE_DIGIT}|\d))++")
 _ENGLISH_WORD = re.compile(r"[A-Za-z]+|\d")
-_BROKEN_NUMBER = re.compile(r"\d(?:[ \-]?\d)*+(?:(?:[ \-]{0,2}\r?\n[ \t>]{0,8}|[ ]?[_*|~,·•‧∙][ ]?)\d(?:[ \-]?\d)*+)++")
+# It matches every run of digits, so that none is tried twice.
+_BROKEN_NUMBER = re.compile(
+    r"\d(?:[ \-]?\d)*+(?:(?:[ \-]{0,2}\r?\n[ \t>]{0,8}|[ ]?[_*|~,.·•‧∙][ ]?)\d(?:[ \-]?\d)*+)*+"
+)
+_SINGLE_DIGITS = re.compile(r"\d(?:[^\d\n]{1,3}\d)+")
 _YEARS = re.compile(r"(?:(?:19|20)\d\d\s*)+")
 
 
@@ -87,9 +92,11 @@ def _joined(run: str) -> str:
     if "\n" in run:
         # A hyphen at a line's end says that more follows; else short numbers in a column stay what they are.
         least = 9 if re.search(r"-\s*\n", run) else 11
-    elif "," in run:
-        # A list of single digits, or a number with thousands marked.
-        least = 11 if re.fullmatch(r"(?:\d[ ,]*)+", run) and not re.search(r"\d\d", run) else _MAX_DIGITS + 1
+    elif _SINGLE_DIGITS.fullmatch(run):
+        # With commas it is more often a list.
+        least = 11 if "," in run else _MIN_DIGITS
+    elif re.search(r"[,.]", run) or not re.search(r"[^\d \-]", run):
+        return run
     else:
         least = 9
     return digits if len(digits) >= least else run

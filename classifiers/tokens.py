@@ -35,7 +35,7 @@ _BASE64 = re.compile(rf"{_WRAPPED}|[A-Za-z0-9+/_-]{{20,}}={{0,2}}")
 _HEX = re.compile(
     r"(?<![0-9A-Za-z])(?:0x)?(?P<v>[0-9A-Fa-f]{18,}|[0-9A-Fa-f]{2}(?:[ :,][0-9A-Fa-f]{2}){8,})(?![0-9A-Za-z])"
 )
-_OPAQUE = re.compile(rf"{_WRAPPED}|[A-Za-z0-9+/_-]{{{_MIN_OPAQUE_CHARACTERS},}}={{0,2}}")
+_OPAQUE = re.compile(rf"(?<![A-Za-z0-9+/_-])(?:{_WRAPPED}|[A-Za-z0-9+/_-]{{{_MIN_OPAQUE_CHARACTERS},}}={{0,2}})")
 _HEX_ONLY = re.compile(r"(?:0x)?[0-9A-Fa-f]+")
 _COMPRESSED = re.compile(rb"\x1f\x8b\x08|\x78[\x01\x5e\x9c\xda]")
 _DIGESTS = re.compile(r"(?:[0-9A-Fa-f]{64}\r?\n)+[0-9A-Fa-f]{64}")

@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from classifiers import Label, Unscanned
+from classifiers import Label, Sensitivity, Unscanned
 from classifiers.cascade import Classifier
 from cloud_bridge.clearance import Clearance
 from cloud_bridge.crossing import Crossing
@@ -113,6 +113,8 @@ class Pipeline:
             label = self._classifier.classify(call.segments)
         if self._policies.lease_lost():
             label = label.joined(unscanned=(Unscanned("", "policy_lease_lost"),))
+        if label.unverified_language:  # so that lineage keeps its conversation, too
+            label = label.joined(sensitivity=Sensitivity.RESTRICTED)
         for finding in label.findings:
             telemetry.FINDINGS.labels(finding.entity_type).inc()
         for lapse in label.unscanned:

@@ -40,12 +40,14 @@ class TokenDetector(PatternDetector):
 @register
 class AwsAccessKey(TokenDetector):
     name = "aws_access_key"
-    source = "AWS IAM unique identifiers: four-letter prefix and sixteen base32 characters"
+    source = (
+        "AWS IAM unique identifiers: four-letter prefix and sixteen characters (base32 as issued; mistyped ones count)"
+    )
     entities = (credential("AWS_ACCESS_KEY", "AWS access key id"),)
-    prefilters = (r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}",)
+    prefilters = (r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}",)
     reach = (22, 4)
-    expression = r"(?<![A-Za-z0-9])(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}(?![A-Za-z0-9])"
-    examples = ("aws_access_key_id = ⟦AKIA" + "Y34FZKBOKMUTVV7A⟧",)
+    expression = r"(?<![A-Za-z0-9])(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])"
+    examples = ("aws_access_key_id = ⟦AKIA" + "Y34FZKBOKMUTVV7A⟧", "aws key ⟦AKIA" + "2E0A8F3B244C9986⟧")
     near_misses = ("AKIAIOSFODNN7EXAMPLE", "AKIAXXXXXXXXXXXXXXXX")
 
 
@@ -245,6 +247,7 @@ class PrivateKey(PatternDetector):
     alone = 0.99
     examples = (
         "⟦-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgQk7vLw2Zx9bR1cM5\n-----END PRIVATE KEY-----⟧",
+        "⟦-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7\n-----END RSA PRIVATE KEY-----⟧",
     )
     near_misses = (
         "-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----",
@@ -256,7 +259,7 @@ class PrivateKey(PatternDetector):
         return Verdict.UNCHECKED if _KEY_MATERIAL.search(found["body"]) else Verdict.PLACEHOLDER
 
 
-_KEY_MATERIAL = re.compile(r"[A-Za-z0-9+/=]{32}")
+_KEY_MATERIAL = re.compile(r"[A-Za-z0-9+/=]{16}")  # the beginning of a key is too much already
 
 
 @register

@@ -88,6 +88,8 @@ def _labelled(classifier: Classifier, line: str, number: int, explain: bool) -> 
         }
         for f in label.findings
     ]
+    if label.unverified_language:
+        row["unverified_language"] = True
     if label.unscanned:
         row["unscanned"] = sorted({u.reason for u in label.unscanned})
     if explain:

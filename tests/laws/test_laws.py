@@ -379,3 +379,18 @@ def test_without_an_audit_nothing_is_sent(tmp_path: Path, monkeypatch: pytest.Mo
         assert not gateway.onprem.calls
         monkeypatch.undo()
         assert gateway.chat(GENERAL).status_code == 200
+
+
+def test_a_language_that_was_not_evaluated_stays_and_taints(tmp_path: Path) -> None:
+    question = "Как работает водораздел и почему реки текут в разные стороны от него?"
+    with running(tmp_path) as gateway:
+        gateway.onprem.answer = "A watershed parts the waters of two river basins."
+        response = gateway.chat(question)
+        assert response.headers["x-watershed-route"] == "onprem"
+        assert response.headers["x-watershed-sensitivity"] == "restricted"
+        history = [
+            {"role": "assistant", "content": gateway.onprem.answer},
+            {"role": "user", "content": "And in Europe?"},
+        ]
+        assert gateway.chat(messages=history).headers["x-watershed-route"] == "onprem"
+        assert not gateway.cloud.calls
