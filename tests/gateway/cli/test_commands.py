@@ -126,7 +126,7 @@ def test_keys_are_made_listed_rotated_and_revoked(tmp_path: Path) -> None:
     ],
 )
 def test_serve_refuses_to_start_wrong(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
-    done = watershed("serve", *arguments, state=tmp_path)
+    done = watershed("serve", "--port", "0", *arguments, state=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
